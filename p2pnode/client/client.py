@@ -1,0 +1,271 @@
+"""Generate text across the swarm. One request, from the top: `Client.stream`.
+
+    async with p2pnode.Client() as client:
+        async for event in client.stream("Once upon a time"):
+            ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from p2pnode.client.events import ChainChosen, Done, Event, HopCost, Token
+from p2pnode.client.model import ClientModel, find_client_model
+from p2pnode.client.router import Experience, SwarmRouter
+from p2pnode.config import ClientConfig
+from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
+from p2pnode.net.link import Link
+from p2pnode.net.links import Links
+from p2pnode.pipeline.session import ChainSession, SessionLimits
+from p2pnode.swarm.network import Network
+from p2pnode.swarm.view import SwarmReader
+from p2pnode.types import Chain, Sampling
+from p2pnode.version import SOFTWARE
+from p2pnode.wire.messages import CONTROL
+
+log = logging.getLogger(__name__)
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
+"""Text, token ids, or chat messages (mappings with ``role`` and ``content``)."""
+
+
+@dataclass(slots=True)
+class _Times:
+    """When tokens came, on the loop's clock."""
+
+    began: float
+    first: float = 0.0
+    last: float = 0.0
+    stall_s: float = 0.0
+    num_tokens: int = 0
+
+    def note(self, now: float) -> None:
+        if self.num_tokens:
+            self.stall_s = max(self.stall_s, now - self.last)
+        else:
+            self.first = now
+        self.last = now
+        self.num_tokens += 1
+
+    @property
+    def tokens_per_s(self) -> float:
+        return (self.num_tokens - 1) / (self.last - self.first) if self.num_tokens > 1 else 0.0
+
+
+class Client:
+    """A participant that asks for text and serves nothing.
+
+    ``async with`` joins the swarm, finds the model and its tokenizer, and leaves again. Many
+    generations may run at once. Raises JoinFailed, UnknownModel, SeveralModels, ModelFilesError.
+    """
+
+    def __init__(
+        self,
+        *,
+        join: Sequence[str] = (),
+        model: str | None = None,
+        head: str = "remote",
+        home: Path | None = None,
+        config: ClientConfig | None = None,
+        network: Network | None = None,
+    ) -> None:
+        if head not in ("remote", "local"):
+            raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
+        self._config = config or ClientConfig.make(join=tuple(join), home=home)
+        self._model_name = model
+        self._has_local_head = head == "local"
+        self._network = network
+        self._sessions: dict[bytes, ChainSession] = {}
+        self._experience = Experience()
+        self._stack = AsyncExitStack()
+        self._links: Links
+        self._reader: SwarmReader
+        self.model: ClientModel
+        """The model in use; set by ``async with``."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            network = self._network or _real_network(self._config)
+            joined = await stack.enter_async_context(network.join())
+            config = self._config
+            self._links = await stack.enter_async_context(
+                Links(
+                    joined.transport,
+                    self,
+                    software=SOFTWARE,
+                    connect_timeout_s=config.connect_timeout_s,
+                    heartbeat=(config.heartbeat_interval_s, config.heartbeat_timeout_s),
+                )
+            )
+            self._reader = SwarmReader(
+                joined.directory,
+                wall_clock=config.wall_clock,
+                monotonic=asyncio.get_running_loop().time,
+            )
+            self.model = await find_client_model(
+                self._reader, self._model_name, config.cache, with_ends=self._has_local_head
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def generate(self, prompt: Prompt, **options: Any) -> Done:
+        """The whole answer at once; takes what `stream` takes and raises what it raises."""
+        done: Done | None = None
+        async with aclosing(self.stream(prompt, **options)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    done = event
+        if done is None:
+            raise NoChain("the generation ended without an answer")
+        return done
+
+    async def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> AsyncIterator[Event]:
+        """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
+
+        prompt: text, token ids, or chat messages. Closing the iterator (or cancelling the task)
+        frees every hop at once. Raises BadRequest, PromptTooLong, or NoChain, which then carries
+        the text so far.
+        """
+        clock = asyncio.get_running_loop().time
+        times = _Times(clock())
+        prompt_ids = self.model.encode(prompt)
+        max_tokens = self._room(len(prompt_ids), max_tokens)
+        text = self.model.codec.stream(prompt_ids, stop)
+        pieces: list[str] = []
+        finish_reason = "length"
+        session = self._session(prompt_ids, max_tokens, sampling or Sampling())
+        chain: Chain | None = None
+        try:
+            async with session:
+                for _ in range(max_tokens):
+                    token_id = await session.next_token()
+                    times.note(clock())
+                    if session.chain is not None and session.chain is not chain:
+                        chain = session.chain
+                        yield ChainChosen(chain, session.failovers)
+                    is_end = token_id in self.model.codec.eos_token_ids
+                    pieces.append("" if is_end else text.push(token_id))
+                    yield Token(len(session.token_ids) - 1, token_id, pieces[-1])
+                    if is_end or text.stopped:
+                        finish_reason = "stop"
+                        break
+            pieces.append(text.finish())
+            yield self._done(session, len(prompt_ids), "".join(pieces), finish_reason, times)
+        except NoChain as error:
+            error.text = "".join(pieces) + text.finish()
+            error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
+            raise
+        finally:
+            del self._sessions[session.id]
+
+    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """How many tokens to make at most."""
+        limit = self.model.spec.max_positions
+        if prompt_tokens == 0:
+            raise BadRequest("the prompt is empty; give at least one character")
+        if prompt_tokens >= limit:
+            what = f"the prompt has {prompt_tokens} tokens"
+            raise PromptTooLong(f"{what}, {self.model.spec.name} holds {limit}; shorten it")
+        if max_tokens is None:
+            return min(self._config.max_new_tokens, limit - prompt_tokens)
+        if max_tokens < 1:
+            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
+        return min(max_tokens, limit - prompt_tokens)
+
+    def _session(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> ChainSession:
+        config = self._config
+        router = SwarmRouter(
+            reader=self._reader,
+            links=self._links,
+            spec=self.model.spec,
+            experience=self._experience,
+            patience_s=config.no_chain_patience_s,
+            local_head=self._has_local_head,
+        )
+        session = ChainSession(
+            links=self._links,
+            router=router,
+            spec=self.model.spec,
+            limits=SessionLimits(
+                chunk_tokens=config.prefill_chunk_tokens,
+                open_timeout_s=config.open_timeout_s,
+                step_timeout_s=config.step_timeout_s,
+                step_floor_s=config.step_floor_s,
+                mend_timeout_s=config.mend_timeout_s,
+                close_timeout_s=config.close_timeout_s,
+            ),
+            sampling=sampling,
+            prompt=prompt,
+            max_new_tokens=max_tokens,
+            ends=self.model.ends,
+        )
+        self._sessions[session.id] = session
+        return session
+
+    def _done(
+        self, session: ChainSession, prompt_tokens: int, text: str, reason: str, times: _Times
+    ) -> Done:
+        return Done(
+            text=text,
+            token_ids=tuple(session.token_ids[prompt_tokens:]),
+            prompt_tokens=prompt_tokens,
+            finish_reason=reason,
+            chain=session.chain or Chain((), ""),
+            failovers=session.failovers,
+            ttft_s=times.first - times.began,
+            tokens_per_s=times.tokens_per_s,
+            stall_s=times.stall_s,
+            hops=tuple(
+                HopCost(
+                    peer=state.peer,
+                    layers=state.hop.layers,
+                    num_steps=state.num_steps,
+                    queue_s=state.queue_s,
+                    compute_s=state.compute_s,
+                    rtt_s=control.rtt_s if control else None,
+                )
+                for state in session.hops
+                for control in [self._links.get(state.peer, CONTROL)]
+            ),
+        )
+
+    # --- events of links
+
+    def on_message(self, link: Link, message: Any) -> None:
+        """Hand a message to its session (`LinkEvents`); late ones are dropped."""
+        session = self._sessions.get(getattr(message, "session", b""))
+        if session is not None:
+            session.on_message(link, message)
+
+    def on_lost(self, link: Link, error: PeerError) -> None:
+        """Tell all sessions (`LinkEvents`)."""
+        for session in list(self._sessions.values()):
+            session.on_lost(link, error)
+
+
+def _real_network(config: ClientConfig) -> Network:
+    from p2pnode.swarm.p2p_network import client_network  # noqa: PLC0415 - heavy: hivemind, torch
+
+    return client_network(config)

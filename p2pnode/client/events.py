@@ -1,0 +1,61 @@
+"""What a running generation tells its caller, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pnode.types import Chain, LayerRange, PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChosen:
+    """The peers that compute from now on; again after each failover."""
+
+    chain: Chain
+    failovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token, exactly once, in order."""
+
+    position: int
+    """Index in prompt + answer."""
+    token_id: int
+    text: str
+    """What is certain to follow what came before; may be empty (half a character, end of text)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HopCost:
+    """What one hop spent on the generation."""
+
+    peer: PeerId
+    layers: LayerRange
+    num_steps: int
+    queue_s: float
+    compute_s: float
+    rtt_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The whole answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    finish_reason: str
+    """``stop`` (end of text or a stop string), ``length`` or ``cancelled``."""
+    chain: Chain
+    failovers: int
+    ttft_s: float
+    """Time to the first token."""
+    tokens_per_s: float
+    """Of the tokens after the first."""
+    stall_s: float
+    """The longest wait for one token after the first."""
+    hops: tuple[HopCost, ...] = field(default=())
+
+
+Event = ChainChosen | Token | Done

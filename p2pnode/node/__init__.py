@@ -1,0 +1,1 @@
+"""A serving node. Start reading at `node.node`."""

@@ -1,0 +1,62 @@
+"""From a model's name to a loaded block and its figures; runs on a thread, may take minutes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from p2pnode.config import NodeConfig
+from p2pnode.errors import BadLayerRange, BadRequest, DoesNotFit
+from p2pnode.model.block import Block
+from p2pnode.model.check import ensure_supported
+from p2pnode.model.device import choose_device, default_dtype
+from p2pnode.model.loader import read_spec
+from p2pnode.model.memory import block_bytes
+from p2pnode.model.source import find_model
+from p2pnode.node.figures import Figures, measure
+from p2pnode.types import DTYPE_BYTES, LayerRange, ModelSpec
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are read."""
+
+
+def load_block(
+    config: NodeConfig, name: str | None, layers: LayerRange, progress: Progress
+) -> tuple[Block, Figures]:
+    """Find, check, count, load, measure.
+
+    Raises UnknownModel, ModelFilesError, ModelUnsupported, BadLayerRange, DoesNotFit, BadRequest.
+    """
+    files = find_model(name, cache=config.cache, layers=layers)
+    spec = read_spec(files.folder, files.name, files.fingerprint)
+    check_layers(layers, spec)
+    device = choose_device(config.device)
+    dtype, reason = _dtype(config, files.folder, device)
+    needed = block_bytes(files.folder, spec, layers, dtype)
+    if needed > device.free_bytes:
+        what = f"layers {layers} of {spec.name} need {_gb(needed)} in {dtype}"
+        raise DoesNotFit(f"{what}, {device.name} has {_gb(device.free_bytes)} free; serve fewer")
+    ensure_supported(files.folder, spec, cache=config.cache)
+    block = Block.load(
+        files.folder, spec, layers, device=device.torch_name, dtype=dtype, progress=progress
+    )
+    log.info("loaded: model=%s layers=%s dtype=%s (%s)", spec.name, layers, dtype, reason)
+    free_now = choose_device(config.device)
+    return block, measure(block, free_now, max_session_tokens=config.min_session_tokens)
+
+
+def check_layers(layers: LayerRange, spec: ModelSpec) -> None:
+    """Raises BadLayerRange, which says what was probably meant."""
+    if layers.stop <= spec.num_layers:
+        return
+    last = spec.num_layers - 1
+    what = f"layers {layers} of {spec.name}: it has {spec.num_layers} layers, 0-{last}"
+    if layers.start <= last:
+        what += f"; did you mean {LayerRange(layers.start, spec.num_layers)}?"
+    raise BadLayerRange(what)
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"

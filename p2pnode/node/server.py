@@ -1,0 +1,134 @@
+"""One block, served and announced on one network, until the network fails or we are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from p2pnode.config import NodeConfig
+from p2pnode.errors import P2PNodeError
+from p2pnode.model.block import Block
+from p2pnode.net.links import Links
+from p2pnode.node.figures import Figures
+from p2pnode.serving.admission import Admission
+from p2pnode.serving.handler import Handler, Limits
+from p2pnode.serving.session import HopSession
+from p2pnode.serving.worker import Worker
+from p2pnode.swarm.announcer import Announcer
+from p2pnode.swarm.network import Joined
+from p2pnode.types import Announcement
+from p2pnode.version import SOFTWARE
+from p2pnode.wire.messages import PROTOCOL_VERSION
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+"""Told what scripts may want to know: the event's name and its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockServer:
+    """Serves a loaded block; a new one is made for each network, the block stays."""
+
+    block: Block
+    figures: Figures
+    config: NodeConfig
+    on_event: OnEvent
+
+    async def run(self, joined: Joined) -> None:
+        """Serve until cancelled; raises what ended the network (DaemonDied)."""
+        transport, config, block = joined.transport, self.config, self.block
+        admission = Admission(
+            peer=transport.peer,
+            spec=block.spec,
+            layers=block.layers,
+            numerics=block.dtype,
+            capacity_tokens=self.figures.kv_capacity_tokens,
+            max_sessions=config.max_sessions,
+        )
+        limits = Limits(
+            chunk_tokens=config.prefill_chunk_tokens,
+            open_timeout_s=config.open_timeout_s,
+            session_idle_timeout_s=config.session_idle_timeout_s,
+        )
+        heartbeat = (config.heartbeat_interval_s, config.heartbeat_timeout_s)
+        try:
+            async with (
+                Worker() as worker,
+                Handler(block, worker, admission, limits, self._session_event) as handler,
+                Links(
+                    transport,
+                    handler,
+                    software=SOFTWARE,
+                    connect_timeout_s=config.connect_timeout_s,
+                    heartbeat=heartbeat,
+                ) as links,
+                asyncio.TaskGroup() as tasks,
+            ):
+                tasks.create_task(handler.run(links), name="handler")
+                await links.serve()
+                announcer = Announcer(
+                    joined.directory,
+                    lambda: self._announcement(joined, handler),
+                    wall_clock=config.wall_clock,
+                )
+                tasks.create_task(announcer.run(), name="announcer")
+                tasks.create_task(transport.wait_closed(), name="transport")
+                await announcer.wait_published()
+                self.on_event("serving", self._serving(joined))
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
+
+    def _serving(self, joined: Joined) -> dict[str, Any]:
+        spec = self.block.spec
+        return {
+            "peer": joined.transport.peer,
+            "model": spec.name,
+            "fingerprint": spec.fingerprint,
+            "layers": str(self.block.layers),
+            "dtype": self.block.dtype,
+        }
+
+    def _session_event(self, event: str, session: HopSession) -> None:
+        fields = {"client": session.client.peer, "layers": str(session.layers)}
+        self.on_event(event, {"session": session.id.hex(), **fields})
+
+    def _announcement(self, joined: Joined, handler: Handler) -> Announcement:
+        block, spec, figures = self.block, self.block.spec, self.figures
+        held = sum(session.max_tokens for session in handler.sessions.values())
+        return Announcement(
+            peer=joined.transport.peer,
+            model=spec.name,
+            fingerprint=spec.fingerprint,
+            num_layers=spec.num_layers,
+            layers=block.layers,
+            numerics=block.dtype,
+            device=figures.device.kind,
+            device_name=figures.device.name[:64],
+            vram_total_bytes=figures.device.total_bytes,
+            vram_free_bytes=max(0, figures.device.free_bytes - held * figures.bytes_per_token),
+            kv_capacity_tokens=figures.kv_capacity_tokens,
+            flops_per_s=figures.flops_per_s,
+            memory_bytes_per_s=figures.memory_bytes_per_s,
+            latency_s=figures.latency_s,
+            tokens_per_s=figures.tokens_per_s,
+            up_bytes_per_s=0.0,
+            down_bytes_per_s=0.0,
+            offers_embedding=block.embeds,
+            offers_head=block.has_head,
+            addresses=joined.transport.addresses,
+            protocol=PROTOCOL_VERSION,
+            software=SOFTWARE,
+            sequence=0,
+            issued_at=0.0,
+            expires_at=0.0,
+        )
+
+
+def _cause(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The one error that matters: ours if there is one, a bug before all."""
+    ours, others = group.split(P2PNodeError)
+    error: Any = others or ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error  # type: ignore[no-any-return]

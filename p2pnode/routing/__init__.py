@@ -1,0 +1,1 @@
+"""Choosing chains: pure functions of what is known about the swarm at one instant."""

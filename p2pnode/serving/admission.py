@@ -1,0 +1,68 @@
+"""Who may have a place on this node, counted in bytes before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pnode.errors import PeerMisbehaved, PeerRefused
+from p2pnode.serving.session import HopSession
+from p2pnode.types import LayerRange, ModelSpec, PeerId
+from p2pnode.wire.messages import Open, Step
+
+RETRY_AFTER_S = 2.0
+
+
+class Admission:
+    """Decides on `Open` and checks what a `Step` carries; holds no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        peer: PeerId,
+        spec: ModelSpec,
+        layers: LayerRange,
+        numerics: str,
+        capacity_tokens: int,
+        max_sessions: int,
+    ) -> None:
+        self._peer = peer
+        self._spec = spec
+        self._layers = layers
+        self._numerics = numerics
+        self._dtype = numerics.partition("+")[0]
+        self._capacity_tokens = capacity_tokens
+        self._max_sessions = max_sessions
+
+    def check(self, message: Open, sessions: Iterable[HopSession]) -> None:
+        """Raises PeerRefused (as the client will see it) unless the session fits."""
+        spec = self._spec
+        if message.fingerprint != spec.fingerprint:
+            self._refuse(f"serves another revision of {spec.name} (fingerprints differ)")
+        if message.numerics != self._numerics:
+            self._refuse(f"computes in {self._numerics}, not in {message.numerics[:40]}")
+        if not self._layers.covers(message.layers):
+            self._refuse(f"serves layers {self._layers}, not {message.layers}")
+        if message.max_tokens > spec.max_positions:
+            self._refuse(f"{spec.name} holds {spec.max_positions} tokens")
+        held = [session.max_tokens for session in sessions]
+        if len(held) >= self._max_sessions:
+            self._refuse(f"{len(held)} sessions are open, at most {self._max_sessions}", True)
+        free = self._capacity_tokens - sum(held)
+        if message.max_tokens > free:
+            self._refuse(f"room for {free} tokens, not for {message.max_tokens}", True)
+
+    def _refuse(self, what: str, is_passing: bool = False) -> None:
+        raise PeerRefused(self._peer, what, RETRY_AFTER_S if is_passing else 0.0)
+
+    def check_entry(self, sender: PeerId, step: Step, session: HopSession) -> None:
+        """Raises PeerMisbehaved unless the entry is what this hop computes on."""
+        entry, size = step.entry, self._spec.hidden_size
+        if len(entry.shape) == 1:
+            if entry.dtype != "int64" or session.layers.start != 0 or self._layers.start != 0:
+                raise PeerMisbehaved(sender, f"sent token ids to layers {session.layers}")
+            ids = memoryview(entry.data).cast("B").cast("q")
+            if not all(0 <= token_id < self._spec.vocab_size for token_id in ids):
+                raise PeerMisbehaved(sender, f"token ids outside 0-{self._spec.vocab_size - 1}")
+        elif entry.shape[1] != size or entry.dtype != self._dtype:
+            what = f"sent {entry.dtype} {entry.shape}, not {self._dtype} [tokens, {size}]"
+            raise PeerMisbehaved(sender, what)

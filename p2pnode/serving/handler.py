@@ -1,0 +1,309 @@
+"""What a node does with each message: the boundary between links and sessions.
+
+A bug in one message must not stop the others: this is one of the three places that may catch
+`Exception` (it logs it and ends that link).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from p2pnode.errors import ComputeFailed, PeerError, PeerMisbehaved, PeerRefused
+from p2pnode.model.block import Block
+from p2pnode.net.link import Link
+from p2pnode.net.links import Links
+from p2pnode.serving.admission import Admission
+from p2pnode.serving.session import Gap, HopSession, Job, Key, Output
+from p2pnode.serving.worker import Outcome, Worker
+from p2pnode.wire.messages import (
+    Close,
+    Fault,
+    Open,
+    Opened,
+    Refused,
+    Reroute,
+    Rerouted,
+    Step,
+)
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 0.01
+MAX_OPENING = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The numbers that a handler needs."""
+
+    chunk_tokens: int
+    open_timeout_s: float
+    session_idle_timeout_s: float
+
+
+class Handler:
+    """Sessions of one block. ``async with`` owns the tasks that open and reroute them."""
+
+    def __init__(
+        self,
+        block: Block,
+        worker: Worker,
+        admission: Admission,
+        limits: Limits,
+        on_event: Callable[[str, HopSession], None],
+    ) -> None:
+        self.sessions: dict[Key, HopSession] = {}
+        self._block = block
+        self._worker = worker
+        self._admission = admission
+        self._limits = limits
+        self._on_event = on_event
+        self._tasks = asyncio.TaskGroup()
+        self._progress_due: set[Key] = set()
+        self._num_opening = 0
+        self._links: Links
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for session in list(self.sessions.values()):
+            self._free(session)
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def run(self, links: Links) -> None:
+        """Answer messages until cancelled; frees sessions whose client has gone silent."""
+        self._links = links
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._worker.run(self._on_done), name="worker")
+            tasks.create_task(self._sweep(), name="sweep")
+
+    # --- events of links
+
+    def on_message(self, link: Link, message: Any) -> None:
+        """Dispatch (`LinkEvents`); PeerError ends the link."""
+        try:
+            self._dispatch(link, message)
+        except PeerError:
+            raise
+        except Exception as error:
+            log.exception("bug: peer=%s message=%s", link.peer.short, type(message).__name__)
+            raise PeerMisbehaved(link.peer, "sent a message that broke us") from error
+
+    def on_lost(self, link: Link, error: PeerError) -> None:
+        """A link has ended: free its client's sessions, tell the others' clients."""
+        for session in list(self.sessions.values()):
+            if session.client is link:
+                self._free(session)
+            elif session.next is link:
+                fault = session.fault("unreachable", str(error), blamed=link.peer)
+                self._tell(session, fault)
+
+    def _dispatch(self, link: Link, message: Any) -> None:
+        match message:
+            case Step():
+                self._step(link, message)
+            case Open():
+                self._spawn(self._open(link, message), link)
+            case Reroute():
+                self._spawn(self._reroute(link, message), link)
+            case Close():
+                self._close(link, message)
+            case Fault():
+                self._pass_on(link, message)
+            case _:
+                raise PeerMisbehaved(link.peer, f"sent a {type(message).__name__} to a node")
+
+    def _spawn(self, work: Any, link: Link) -> None:
+        if self._num_opening >= MAX_OPENING:
+            work.close()
+            raise PeerMisbehaved(link.peer, "opens sessions faster than they can be admitted")
+        self._num_opening += 1
+        task = self._tasks.create_task(work, name=f"open-{link.peer.short}")
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[None]) -> None:
+        self._num_opening -= 1
+
+    # --- the life of a session
+
+    async def _open(self, link: Link, message: Open) -> None:
+        known = {"session": message.session, "layer": message.layers.start, "epoch": message.epoch}
+        try:
+            session = self._admit(link, message)
+            self.sessions[session.key] = session
+            session.next = await self._next_link(message)
+        except PeerRefused as refused:
+            reason, retry_after_s = str(refused), refused.retry_after_s
+            self._reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
+        except PeerError as error:
+            self._free(session)
+            self._reply(link, session.fault("unreachable", str(error), blamed=message.next))
+        else:
+            if not session.is_closed:
+                self._on_event("session_opened", session)
+                self._reply(link, Opened(**known))
+
+    def _admit(self, link: Link, message: Open) -> HopSession:
+        """Count before saying yes; raises PeerRefused."""
+        key = (message.session, message.layers.start)
+        existing = self.sessions.get(key)
+        if existing is not None:
+            if existing.client.peer != link.peer:
+                raise PeerRefused(self._links.peer, "the session belongs to another client")
+            self._free(existing)
+        self._admission.check(message, self.sessions.values())
+        part = self._block.part(message.layers)
+        token_ids = message.token_ids
+        ids = [] if token_ids is None else memoryview(token_ids.data).cast("B").cast("q").tolist()
+        return HopSession(
+            id=message.session,
+            block=part,
+            epoch=message.epoch,
+            max_tokens=message.max_tokens,
+            client=link,
+            previous=message.previous,
+            next=None,
+            send_from=message.send_from,
+            sampling=message.sampling,
+            token_ids=ids,
+            cache=part.new_cache(message.max_tokens),
+            active_at=asyncio.get_running_loop().time(),
+        )
+
+    async def _next_link(self, message: Open | Reroute) -> Link | None:
+        if message.next is None:
+            return None
+        return await self._links.connect(message.next, message.next_addresses)
+
+    async def _reroute(self, link: Link, message: Reroute) -> None:
+        session = self.sessions.get((message.session, message.layer))
+        if session is None or session.client.peer != link.peer:
+            return self._unknown(link, message)
+        try:
+            next_link = await self._next_link(message)
+        except PeerError as error:
+            return self._reply(link, session.fault("unreachable", str(error), message.next))
+        if session.is_closed or message.epoch <= session.epoch:
+            return None
+        session.reroute(message, next_link, now=asyncio.get_running_loop().time())
+        answer = Rerouted(
+            session=session.id, layer=message.layer, epoch=session.epoch, position=session.position
+        )
+        self._reply(link, answer)
+        self._send(session)
+        return None
+
+    def _step(self, link: Link, message: Step) -> None:
+        session = self.sessions.get((message.session, message.layer))
+        if session is None:
+            return self._unknown(link, message)
+        self._admission.check_entry(link.peer, message, session)
+        try:
+            now = asyncio.get_running_loop().time()
+            job = session.accept(message, link.peer, now=now)
+        except Gap:
+            what = f"a step at {message.position}, but only {session.accepted} tokens are held"
+            return self._tell(session, session.fault("gap", what))
+        if job is not None:
+            self._worker.submit(job)
+        return None
+
+    def _on_done(self, job: Job, outcome: Outcome, queue_s: float, compute_s: float) -> None:
+        session = job.session
+        session.num_steps += 1
+        session.queue_s += queue_s
+        session.compute_s += compute_s
+        if isinstance(outcome, ComputeFailed):
+            return self._failed(job, outcome)
+        if not session.finish(job, outcome):
+            return None
+        self._send(session, outcome)
+        if session.key not in self._progress_due:
+            self._progress_due.add(session.key)
+            loop = asyncio.get_running_loop()
+            loop.call_later(PROGRESS_INTERVAL_S, self._report, session)
+        return None
+
+    def _send(self, session: HopSession, output: Output | None = None) -> None:
+        """To the next hop whatever it has not been sent, or to the client what it waits for."""
+        if not session.ends_chain:
+            if session.next is not None and session.next.is_open:
+                for step in session.unsent(self._limits.chunk_tokens):
+                    session.next.send(step)
+        elif output is not None and (output.token_ids or output.hidden is not None):
+            self._tell(session, session.result(output))
+
+    def _failed(self, job: Job, error: ComputeFailed) -> None:
+        session = job.session
+        if job.is_void:
+            return
+        log.warning("step failed: layers=%s error=%s", session.layers, error)
+        if str(error).startswith("input"):
+            self._tell(session, session.fault("input", str(error), blamed=session.previous))
+        else:
+            self._tell(session, session.fault("compute", str(error)))
+
+    def _report(self, session: HopSession) -> None:
+        self._progress_due.discard(session.key)
+        if not session.is_closed:
+            self._tell(session, session.progress())
+
+    def _close(self, link: Link, message: Close) -> None:
+        session = self.sessions.get((message.session, message.layer))
+        if session is not None and session.client.peer == link.peer:
+            self._free(session)
+            self._reply(link, session.closed())
+
+    def _pass_on(self, link: Link, message: Fault) -> None:
+        """Our next hop cannot go on: its client may not be able to hear it from there."""
+        for session in self.sessions.values():
+            ours = session.id == message.session and session.layers.stop == message.layer
+            if ours and session.next is link and session.epoch == message.epoch:
+                self._tell(session, message)
+
+    def _free(self, session: HopSession) -> None:
+        session.is_closed = True
+        if self.sessions.get(session.key) is session:
+            del self.sessions[session.key]
+            self._on_event("session_closed", session)
+
+    def _unknown(self, link: Link, message: Step | Reroute) -> None:
+        answer = Fault(
+            session=message.session,
+            layer=message.layer,
+            epoch=message.epoch,
+            fault="unknown",
+            blamed=None,
+            detail="no such session here",
+        )
+        self._reply(link, answer)
+
+    def _tell(self, session: HopSession, message: object) -> None:
+        self._reply(session.client, message)
+
+    def _reply(self, link: Link, message: object) -> None:
+        if link.is_open:
+            link.send(message)
+
+    async def _sweep(self) -> None:
+        """Free sessions whose client is silent for too long: it may be frozen, not gone."""
+        loop = asyncio.get_running_loop()
+        idle_s = self._limits.session_idle_timeout_s
+        while True:
+            await asyncio.sleep(idle_s / 4)
+            for session in list(self.sessions.values()):
+                if loop.time() - session.active_at > idle_s:
+                    self._tell(session, session.fault("closed", f"idle for {idle_s:g} s"))
+                    self._free(session)

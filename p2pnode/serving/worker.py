@@ -1,0 +1,154 @@
+"""The compute thread: whatever steps wait are merged into one forward, in order of arrival.
+
+One thread per device: torch releases the GIL while it computes, order is kept, and nothing forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from p2pnode.errors import ComputeFailed
+from p2pnode.model.block import Work
+from p2pnode.model.sampler import sample
+from p2pnode.model.tensor import from_torch, is_finite, to_torch
+from p2pnode.serving.session import Job, Output
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_FORWARD_TOKENS = 512
+"""A forward takes at least one job, and further ones while they fit in here."""
+
+Outcome = Output | ComputeFailed
+OnDone = Callable[[Job, Outcome, float, float], None]
+"""Called on the loop with the job, what it made, its queue time and its compute time (seconds)."""
+
+
+class Worker:
+    """Runs blocks on one thread. ``async with`` owns the thread, `run` the loop that feeds it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A forward cannot be interrupted; it ends within one step and nobody waits for its output.
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that have not begun."""
+        return len(self._waiting)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self._waiting.append(job)
+        self._wake.set()
+
+    async def run(self, on_done: OnDone) -> None:
+        """Feed the thread until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            batch = self._take()
+            if not batch:
+                self._wake.clear()
+                continue
+            began = loop.time()
+            outcomes, compute_s = await loop.run_in_executor(self._thread, self._compute, batch)
+            for job, outcome in zip(batch, outcomes, strict=True):
+                on_done(job, outcome, began - job.submitted_at, compute_s)
+
+    def _take(self) -> list[Job]:
+        """The next forward: in order of arrival, one job per session, void ones left out."""
+        batch: list[Job] = []
+        later: deque[Job] = deque()
+        busy: set[int] = set()
+        tokens = 0
+        while self._waiting:
+            job = self._waiting.popleft()
+            if job.is_void:
+                continue
+            if self._fits(job, batch, tokens) and id(job.session) not in busy:
+                batch.append(job)
+                tokens += job.entry.shape[0]
+            else:
+                later.append(job)
+            # A session's steps stay in order: once one waits, so do those behind it.
+            busy.add(id(job.session))
+        self._waiting = later
+        return batch
+
+    @staticmethod
+    def _fits(job: Job, batch: list[Job], tokens: int) -> bool:
+        """Whether a job may join: the same layers, and not too much at once."""
+        if not batch:
+            return True
+        same_layers = job.session.block is batch[0].session.block
+        return same_layers and tokens + job.entry.shape[0] <= MAX_FORWARD_TOKENS
+
+    def _compute(self, batch: list[Job]) -> tuple[list[Outcome], float]:
+        """Runs on the thread: the forward, and for last hops the head and the sampling."""
+        began = time.perf_counter()
+        try:
+            outcomes = self._forward(batch)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            if len(batch) > 1:  # one session's trouble is not the others'
+                outcomes = [outcome for job in batch for outcome in self._compute([job])[0]]
+            else:
+                outcomes = [ComputeFailed(f"step failed on the device: {str(error)[:200]}")]
+        return outcomes, time.perf_counter() - began
+
+    def _forward(self, batch: list[Job]) -> list[Outcome]:
+        block = batch[0].session.block
+        work = [
+            Work(
+                cache=job.session.cache,
+                position=job.position,
+                entry=to_torch(job.entry, block.device),
+            )
+            for job in batch
+        ]
+        outcomes: list[Outcome] = []
+        for job, part, hidden in zip(batch, work, block.forward(work), strict=True):
+            if not is_finite(hidden):
+                whose = "input" if not is_finite(part.entry) else "output"
+                outcomes.append(ComputeFailed(f"{whose} of layers {block.layers} is not finite"))
+            elif not job.session.ends_chain:
+                outcomes.append(Output(job.position, from_torch(hidden)))
+            else:
+                outcomes.append(_finish(job, hidden[job.send_from - job.position :]))
+        return outcomes
+
+
+def _finish(job: Job, hidden: torch.Tensor) -> Output:
+    """The last hop's output from [tokens, hidden_size]: only what the client waits for."""
+    session, start = job.session, job.send_from
+    if not len(hidden):
+        return Output(start)
+    if session.sampling is None:
+        return Output(start, from_torch(hidden))
+    made = []
+    for index, row in enumerate(session.block.logits(hidden)):
+        position = start + index + 1
+        known = session.token_ids[:position]
+        token_id = sample(row, session.sampling, position=position, token_ids=known)
+        if session.sampling.needs_tokens:
+            session.token_ids[position:] = [token_id]
+        made.append(token_id)
+    return Output(start, token_ids=tuple(made))

@@ -1,0 +1,237 @@
+"""The values that the packages hand each other: peers, layer ranges, tensors, announcements, chains.
+
+Pure: no I/O, no clock, no torch. Times are seconds, sizes bytes, ranges half-open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+BASE58 = frozenset("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int64": 8}
+"""The dtypes a tensor may have on the wire, and the bytes of one element."""
+
+MAX_LAYERS = 10_000
+
+
+class PeerId(str):
+    """A libp2p peer id of an Ed25519 key in base58 (``12D3KooW...``, 52 characters)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check the outside form; ValueError when it cannot be an Ed25519 peer id."""
+        if len(text) != 52 or not text.startswith("12D3KooW") or not BASE58.issuperset(text):
+            raise ValueError(f"{text[:60]!r} is not the peer id of an Ed25519 key")
+        return cls(text)
+
+    @property
+    def short(self) -> str:
+        """The last 8 characters, for logs and tables."""
+        return self[-8:]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LayerRange:
+    """Decoder layers ``start, ..., stop - 1`` (half-open, like ``range``)."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop <= MAX_LAYERS:
+            raise ValueError(f"layers {self.start} to {self.stop} are not a range")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the outside form: ``"0-26"`` is layers 0 to 26, both included.
+
+        Raises ValueError (the command line and the wire turn it into their own error).
+        """
+        first, dash, last = text.partition("-")
+        if not (dash and _is_number(first) and _is_number(last) and int(first) <= int(last)):
+            raise ValueError(f"{text[:40]!r} is not FIRST-LAST, e.g. 0-26")
+        return cls(int(first), int(last) + 1)
+
+    def __str__(self) -> str:
+        return f"{self.start}-{self.stop - 1}" if self else "none"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+    def covers(self, other: LayerRange) -> bool:
+        """Whether every layer of ``other`` is one of ours."""
+        return self.start <= other.start and other.stop <= self.stop
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5
+
+
+def uncovered(ranges: Iterable[LayerRange], num_layers: int) -> tuple[LayerRange, ...]:
+    """The layers of a model that no range covers, as ranges in order."""
+    missing, reached = [], 0
+    for layers in sorted(ranges):
+        if layers.start > reached:
+            missing.append(LayerRange(reached, min(layers.start, num_layers)))
+        reached = max(reached, layers.stop)
+    if reached < num_layers:
+        missing.append(LayerRange(reached, num_layers))
+    return tuple(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as plain bytes: little endian, contiguous; only `model` turns it into torch.
+
+    Checked once, here: known dtype, one or two dimensions, exactly the bytes that the shape says.
+    Raises ValueError.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | bytearray | memoryview = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPE_BYTES:
+            raise ValueError(f"dtype {self.dtype[:20]!r} is not one of {', '.join(DTYPE_BYTES)}")
+        if not 1 <= len(self.shape) <= 2 or not all(0 < size < 1 << 31 for size in self.shape):
+            raise ValueError(f"shape {self.shape} is not [tokens] or [tokens, hidden_size]")
+        if self.num_bytes != len(self.data):
+            raise ValueError(f"{len(self.data)} bytes for {self.dtype} {self.shape}")
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that dtype and shape stand for."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen from the logits. Temperature 0 is greedy.
+
+    The noise is counter-based on (seed, position): a seed gives the same text on any chain.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    """Keep the k best; 0 keeps all."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = (
+            (0.0 <= self.temperature <= 100.0, "temperature must be 0 to 100"),
+            (0 <= self.top_k <= 1 << 24, "top_k must be 0 (off) or more"),
+            (0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1"),
+            (0.0 <= self.min_p <= 1.0, "min_p must be 0 to 1"),
+            (0.1 <= self.repetition_penalty <= 10.0, "repetition_penalty must be 0.1 to 10"),
+            (0 <= self.seed < 1 << 63, "seed must be 0 to 2^63 - 1"),
+        )
+        for holds, what in problems:
+            if not holds:
+                raise ValueError(what)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the best token always wins."""
+        return self.temperature == 0.0
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether choosing depends on the tokens so far."""
+        return self.repetition_penalty != 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What everyone must know about a model to route and to count, from its config alone."""
+
+    name: str
+    """Hub id, or the folder's name."""
+    fingerprint: str
+    """Decides whether two peers serve the same model; hex SHA-256."""
+    family: str
+    num_layers: int
+    hidden_size: int
+    vocab_size: int
+    max_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What one peer serves of one model; signed by it, kept in the directory for a minute."""
+
+    peer: PeerId
+    model: str
+    fingerprint: str
+    num_layers: int
+    layers: LayerRange
+    numerics: str
+    """Numerics class: dtype, quantisation and wire codec, e.g. ``float32`` or ``bfloat16``."""
+    device: str
+    """``cuda``, ``xpu``, ``mps``, or ``cpu``, whose VRAM figures are RAM."""
+    device_name: str
+    vram_total_bytes: int
+    vram_free_bytes: int
+    kv_capacity_tokens: int
+    flops_per_s: float
+    memory_bytes_per_s: float
+    latency_s: float
+    """Measured time of one decode step through the block."""
+    tokens_per_s: float
+    up_bytes_per_s: float
+    """0 when not known."""
+    down_bytes_per_s: float
+    offers_embedding: bool
+    offers_head: bool
+    addresses: tuple[str, ...]
+    protocol: int
+    software: str
+    sequence: int
+    issued_at: float
+    """Wall clock, seconds since the epoch; so is ``expires_at``."""
+    expires_at: float
+    is_withdrawn: bool = False
+    """A tombstone: the peer has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmView:
+    """The live announcements of a swarm at one instant."""
+
+    announcements: tuple[Announcement, ...]
+
+    def of_model(self, fingerprint: str) -> SwarmView:
+        """Only the announcements of that model."""
+        return SwarmView(tuple(a for a in self.announcements if a.fingerprint == fingerprint))
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One peer's part in a chain: the layers it runs, and where to reach it."""
+
+    peer: PeerId
+    layers: LayerRange
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Hops which together cover all layers, in order, within one numerics class."""
+
+    hops: tuple[Hop, ...]
+    numerics: str
+
+    def __str__(self) -> str:
+        return " -> ".join(f"{hop.peer.short} {hop.layers}" for hop in self.hops)

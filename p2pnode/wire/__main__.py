@@ -1,0 +1,21 @@
+"""Print the table of messages: ``python -m p2pnode.wire``."""
+
+from __future__ import annotations
+
+import sys
+
+from p2pnode.wire import messages, records
+from p2pnode.wire.codec import kinds
+
+
+def table() -> str:
+    """One line per kind: its fields, and the first line of its contract."""
+    lines = [f"{messages.CHAIN} {messages.CONTROL} {records.__name__.rpartition('.')[2]}"]
+    for kind in kinds():
+        first = (kind.cls.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"{kind.name:13} {', '.join(kind.readers)}\n{'':13} {first}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

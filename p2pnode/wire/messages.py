@@ -1,0 +1,217 @@
+"""Every message between peers, by traffic class. `python -m p2pnode.wire` prints this as a table.
+
+One hop of a session is named by (session, layer): ``session`` is 16 random bytes that only the
+chain's members know, ``layer`` the first layer that the hop runs (one peer may be two hops).
+
+Positions count tokens: a step at ``position`` feeds the tokens ``position, position + 1, ...``.
+The **epoch** numbers the chain's configurations. `Open` and `Reroute` set it; a step or an answer
+of an older one is dropped. ``send_from`` says below which position outputs are computed and
+journalled but not sent on: that is how a replacement is rebuilt without disturbing its successors.
+"""
+
+from __future__ import annotations
+
+from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
+from p2pnode.wire.codec import message
+
+PROTOCOL_VERSION = 1
+CHAIN = "/p2pnode/chain/1"
+"""Traffic class of sessions: everything about steps, in the order it was sent."""
+CONTROL = "/p2pnode/control/1"
+"""Traffic class of small frames that must never wait behind tensors: heartbeats, address book."""
+
+SESSION_BYTES = 16
+FAULT_KINDS = ("unreachable", "gap", "compute", "input", "unknown", "closed")
+
+
+@message("hello")
+class Hello:
+    """Both, first frame of every stream; anything else first closes the stream."""
+
+    version: int
+    software: str
+    nonce: bytes
+    credentials: bytes
+    """What proves membership of a private swarm; empty in a public one."""
+
+
+@message("open")
+class Open:
+    """Client to each hop: hold a place for this session."""
+
+    session: bytes
+    epoch: int
+    fingerprint: str
+    numerics: str
+    layers: LayerRange
+    max_tokens: int
+    """The most tokens this session will ever hold; admission counts them."""
+    previous: PeerId | None
+    """Whose steps to accept; None is the client itself."""
+    next: PeerId | None
+    """Where outputs go; None is the client itself."""
+    next_addresses: tuple[str, ...]
+    send_from: int
+    sampling: Sampling | None
+    """To the last hop: apply head and sampling, answer token ids. None: answer hidden."""
+    token_ids: Tensor | None
+    """int64 [tokens]: the tokens so far, when sampling needs them."""
+
+    def __post_init__(self) -> None:
+        check_session(self.session)
+        if not self.layers:
+            raise ValueError("open.layers is empty")
+        check_token_ids(self.token_ids)
+
+
+@message("opened")
+class Opened:
+    """Hop to client: the place is held, the next hop is connected."""
+
+    session: bytes
+    layer: int
+    epoch: int
+
+
+@message("refused")
+class Refused:
+    """Hop to client: an honest no, and when to ask again."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    reason: str
+    retry_after_s: float
+
+
+@message("step")
+class Step:
+    """Client or hop to the next hop: run these tokens through your block."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    position: int
+    """Tokens already in your cache; truncate to it if you hold more."""
+    entry: Tensor
+    """int64 token ids [tokens] for a hop that embeds, else hidden [tokens, hidden_size]."""
+
+    def __post_init__(self) -> None:
+        check_session(self.session)
+
+
+@message("result")
+class Result:
+    """Last hop to client: what came out at ``position`` and after it."""
+
+    session: bytes
+    epoch: int
+    position: int
+    token_ids: tuple[int, ...]
+    """One per position; empty when the client keeps the head."""
+    hidden: Tensor | None
+    """[tokens, hidden_size] for a client that keeps the head."""
+
+
+@message("progress")
+class Progress:
+    """Hop to client: how far it is, and what the session has cost it. Never waited for."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    position: int
+    """Cumulative: outputs below it are computed and journalled."""
+    num_steps: int
+    queue_s: float
+    """Sum over the session's steps; so is ``compute_s``."""
+    compute_s: float
+
+
+@message("reroute")
+class Reroute:
+    """Client to a hop that stays: the chain has changed."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    position: int
+    """Forget whatever you hold from here on."""
+    previous: PeerId | None
+    next: PeerId | None
+    next_addresses: tuple[str, ...]
+    send_from: int
+    """Replay your journal to the next hop from here."""
+
+
+@message("rerouted")
+class Rerouted:
+    """Hop to client: done; so many tokens I hold."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    position: int
+
+
+@message("fault")
+class Fault:
+    """Hop to client: I cannot go on with this session, and why."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    fault: str
+    """One of `FAULT_KINDS`."""
+    blamed: PeerId | None
+    """The peer at fault, when it is another one."""
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.fault not in FAULT_KINDS:
+            raise ValueError(f"fault {self.fault[:20]!r} is not one of {', '.join(FAULT_KINDS)}")
+
+
+@message("close")
+class Close:
+    """Client to each hop: free everything now, also what is running or waiting."""
+
+    session: bytes
+    layer: int
+
+
+@message("closed")
+class Closed:
+    """Hop to client: freed; this is what the session has cost."""
+
+    session: bytes
+    layer: int
+    num_steps: int
+    queue_s: float
+    compute_s: float
+
+
+@message("ping")
+class Ping:
+    """Heartbeat of the control stream; answered at once."""
+
+    number: int
+
+
+@message("pong")
+class Pong:
+    """The answer to the ping of that number."""
+
+    number: int
+
+
+def check_session(session: bytes) -> None:
+    """Raises ValueError unless it has the length of a session id."""
+    if len(session) != SESSION_BYTES:
+        raise ValueError(f"session id of {len(session)} bytes, not {SESSION_BYTES}")
+
+
+def check_token_ids(tensor: Tensor | None) -> None:
+    """Raises ValueError unless it is a row of int64."""
+    if tensor is not None and (tensor.dtype != "int64" or len(tensor.shape) != 1):
+        raise ValueError("token_ids are not int64 [tokens]")
