@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
 from p2pnode.lab.virtual_time import run_virtual
+from tests.support.models import make_tiny_llama
 
 REAL_TEST_TIMEOUT_S = 120.0
 
@@ -33,3 +35,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 async def _bounded(test: Coroutine[Any, Any, None]) -> None:
     async with asyncio.timeout(REAL_TEST_TIMEOUT_S):
         await test
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 9 layers with random weights."""
+    return make_tiny_llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where fingerprints and the like are kept."""
+    return tmp_path_factory.mktemp("cache")

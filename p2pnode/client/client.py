@@ -19,7 +19,7 @@ from typing import Any, Self
 from p2pnode.client.events import ChainChosen, Done, Event, HopCost, Token
 from p2pnode.client.model import ClientModel, find_client_model
 from p2pnode.client.router import Experience, SwarmRouter
-from p2pnode.config import ClientConfig
+from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
 from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
@@ -56,7 +56,8 @@ class _Times:
 
     @property
     def tokens_per_s(self) -> float:
-        return (self.num_tokens - 1) / (self.last - self.first) if self.num_tokens > 1 else 0.0
+        took_s = self.last - self.first
+        return (self.num_tokens - 1) / took_s if took_s > 0 else 0.0
 
 
 class Client:
@@ -72,13 +73,13 @@ class Client:
         join: Sequence[str] = (),
         model: str | None = None,
         head: str = "remote",
-        home: Path | None = None,
+        folder: Path | None = None,
         config: ClientConfig | None = None,
         network: Network | None = None,
     ) -> None:
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or ClientConfig.make(join=tuple(join), home=home)
+        self._config = config or _config(tuple(join), folder)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network
@@ -263,6 +264,13 @@ class Client:
         """Tell all sessions (`LinkEvents`)."""
         for session in list(self._sessions.values()):
             session.on_lost(link, error)
+
+
+def _config(join: tuple[str, ...], folder: Path | None) -> ClientConfig:
+    addresses = tuple(address for each in join for address in read_join(each))
+    place = home(folder)
+    swarm = SwarmConfig(home=place, join=addresses, starts_swarm=False)
+    return ClientConfig(swarm=swarm, cache=place.cache)
 
 
 def _real_network(config: ClientConfig) -> Network:

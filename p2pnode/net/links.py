@@ -11,6 +11,7 @@ from typing import Self
 from p2pnode.errors import PeerError, PeerLost, PeerTimeout
 from p2pnode.net.link import Link, LinkEvents
 from p2pnode.net.transport import ByteStream, Transport
+from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import CHAIN, CONTROL
 
@@ -45,8 +46,7 @@ class Links:
         self._heartbeat = heartbeat
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
         self._opening: dict[PeerId, asyncio.Lock] = {}
-        self._running: dict[Link, asyncio.Task[None]] = {}
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._num_inbound = 0
 
     @property
@@ -118,9 +118,7 @@ class Links:
 
     def _start(self, link: Link, heartbeat: tuple[float, float] | None) -> asyncio.Task[None]:
         self._links.setdefault((link.peer, link.traffic), []).append(link)
-        task = self._tasks.create_task(link.run(heartbeat), name=f"link-{link.peer.short}")
-        self._running[link] = task
-        return task
+        return self._tasks.start(link.run(heartbeat), name=f"link-{link.peer.short}")
 
     async def _accept(self, traffic: str, stream: ByteStream) -> None:
         known = len(self._links.get((stream.peer, traffic), ()))
@@ -159,7 +157,6 @@ class Links:
             links.remove(link)
         if not links:
             self._links.pop((link.peer, link.traffic), None)
-        self._running.pop(link, None)
         if link.traffic == CONTROL and isinstance(error, PeerTimeout):
             for other in list(self._links.get((link.peer, CHAIN), ())):
                 other.end(error)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from p2pnode.config import NodeConfig
-from p2pnode.errors import P2PNodeError
 from p2pnode.model.block import Block
 from p2pnode.net.links import Links
 from p2pnode.node.figures import Figures
@@ -18,6 +16,7 @@ from p2pnode.serving.session import HopSession
 from p2pnode.serving.worker import Worker
 from p2pnode.swarm.announcer import Announcer
 from p2pnode.swarm.network import Joined
+from p2pnode.tasks import Tasks
 from p2pnode.types import Announcement
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import PROTOCOL_VERSION
@@ -52,32 +51,30 @@ class BlockServer:
             session_idle_timeout_s=config.session_idle_timeout_s,
         )
         heartbeat = (config.heartbeat_interval_s, config.heartbeat_timeout_s)
-        try:
-            async with (
-                Worker() as worker,
-                Handler(block, worker, admission, limits, self._session_event) as handler,
-                Links(
-                    transport,
-                    handler,
-                    software=SOFTWARE,
-                    connect_timeout_s=config.connect_timeout_s,
-                    heartbeat=heartbeat,
-                ) as links,
-                asyncio.TaskGroup() as tasks,
-            ):
-                tasks.create_task(handler.run(links), name="handler")
-                await links.serve()
-                announcer = Announcer(
-                    joined.directory,
-                    lambda: self._announcement(joined, handler),
-                    wall_clock=config.wall_clock,
-                )
-                tasks.create_task(announcer.run(), name="announcer")
-                tasks.create_task(transport.wait_closed(), name="transport")
-                await announcer.wait_published()
-                self.on_event("serving", self._serving(joined))
-        except BaseExceptionGroup as group:
-            raise _cause(group) from group
+        async with (
+            Worker() as worker,
+            Handler(block, worker, admission, limits, self._session_event) as handler,
+            Links(
+                transport,
+                handler,
+                software=SOFTWARE,
+                connect_timeout_s=config.connect_timeout_s,
+                heartbeat=heartbeat,
+            ) as links,
+            Tasks() as tasks,
+        ):
+            tasks.start(handler.run(links), name="handler")
+            await links.serve()
+            announcer = Announcer(
+                joined.directory,
+                lambda: self._announcement(joined, handler),
+                wall_clock=config.wall_clock,
+            )
+            tasks.start(announcer.run(), name="announcer")
+            tasks.start(transport.wait_closed(), name="transport")
+            await announcer.wait_published()
+            self.on_event("serving", self._serving(joined))
+            await tasks.wait()
 
     def _serving(self, joined: Joined) -> dict[str, Any]:
         spec = self.block.spec
@@ -124,11 +121,3 @@ class BlockServer:
             expires_at=0.0,
         )
 
-
-def _cause(group: BaseExceptionGroup[Any]) -> BaseException:
-    """The one error that matters: ours if there is one, a bug before all."""
-    ours, others = group.split(P2PNodeError)
-    error: Any = others or ours
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ class HopState:
     held: int = 0
     """A lower bound of the positions that it has computed and journalled."""
     is_lost: bool = False
+    is_closing: bool = False
     num_steps: int = 0
     queue_s: float = 0.0
     compute_s: float = 0.0

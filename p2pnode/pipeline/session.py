@@ -32,6 +32,7 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.pipeline.hops import HopState, positions
 from p2pnode.pipeline.patience import Patience
+from p2pnode.tasks import all_of
 from p2pnode.types import Chain, Hop, ModelSpec, PeerId, Sampling, Tensor
 from p2pnode.wire.messages import (
     SESSION_BYTES,
@@ -291,7 +292,7 @@ class ChainSession:
             state.link = await self._links.connect(state.peer, state.hop.addresses)
 
         new = [state for state in self.hops if state.link is None]
-        await _all(*(connect(state) for state in new))
+        await all_of(*(connect(state) for state in new))
 
     def _request(self, index: int, keep: list[int], is_new: bool) -> Open | Reroute:
         """What to tell a hop: its place, its neighbours, and from where to send."""
@@ -329,7 +330,7 @@ class ChainSession:
             state.reply = loop.create_future()
             self._link_of(state).send(request)
             waiting.append(self._answer(state, request))
-        await _all(*waiting)
+        await all_of(*waiting)
 
     async def _answer(self, state: HopState, request: Open | Reroute) -> None:
         if state.reply is None:
@@ -350,7 +351,7 @@ class ChainSession:
         """A message of this session came; one of an older epoch is dropped."""
         if isinstance(message, Closed):
             state = self._state(link, message.layer)
-            if state is not None:
+            if state is not None and state.is_closing:
                 state.cost(message)
                 state.answer(message)
             return
@@ -421,7 +422,7 @@ class ChainSession:
         """Free every hop at once; with ``wait``, hear what the session has cost each."""
         loop = asyncio.get_running_loop()
         for state in self.hops:
-            state.reply = loop.create_future()
+            state.reply, state.is_closing = loop.create_future(), True
             self._send_close(state)
         replies = [state.reply for state in self.hops if state.is_usable and state.reply]
         if wait and replies:
@@ -438,22 +439,6 @@ class ChainSession:
         if state.link is None or not state.link.is_open:
             raise PeerLost(state.peer, "its link is gone")
         return state.link
-
-
-async def _all(*waiting: Any) -> None:
-    """Wait for all; on the first PeerError cancel the others and raise it."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for each in waiting:
-                tasks.create_task(each)
-    except BaseExceptionGroup as group:
-        ours, others = group.split(PeerError)
-        if ours is None or others is not None:
-            raise
-        error: Any = ours
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from group
 
 
 def _int64(token_ids: list[int]) -> Tensor:

@@ -20,6 +20,7 @@ from p2pnode.net.links import Links
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.session import Gap, HopSession, Job, Key, Output
 from p2pnode.serving.worker import Outcome, Worker
+from p2pnode.tasks import Tasks, all_of
 from p2pnode.wire.messages import (
     Close,
     Fault,
@@ -63,7 +64,7 @@ class Handler:
         self._admission = admission
         self._limits = limits
         self._on_event = on_event
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._progress_due: set[Key] = set()
         self._num_opening = 0
         self._links: Links
@@ -85,9 +86,7 @@ class Handler:
     async def run(self, links: Links) -> None:
         """Answer messages until cancelled; frees sessions whose client has gone silent."""
         self._links = links
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._worker.run(self._on_done), name="worker")
-            tasks.create_task(self._sweep(), name="sweep")
+        await all_of(self._worker.run(self._on_done), self._sweep())
 
     # --- events of links
 
@@ -130,7 +129,7 @@ class Handler:
             work.close()
             raise PeerMisbehaved(link.peer, "opens sessions faster than they can be admitted")
         self._num_opening += 1
-        task = self._tasks.create_task(work, name=f"open-{link.peer.short}")
+        task = self._tasks.start(work, name=f"open-{link.peer.short}")
         task.add_done_callback(self._spawned)
 
     def _spawned(self, task: asyncio.Task[None]) -> None:

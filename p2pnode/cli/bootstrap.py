@@ -1,0 +1,23 @@
+"""``p2pnode bootstrap``: a node without a model, for others to join through."""
+
+from __future__ import annotations
+
+from p2pnode.cli.options import Announce, Home, Host, Join, Json, Key, Port
+from p2pnode.cli.output import Output
+from p2pnode.cli.serve import node_swarm, run_node
+from p2pnode.config import NodeConfig
+
+
+def bootstrap(
+    *,
+    join: Join = None,
+    host: Host = None,
+    port: Port = None,
+    announce: Announce = None,
+    key: Key = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Be a peer through which others find the swarm, until Ctrl-C; needs no model."""
+    swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    run_node(NodeConfig(cache=swarm.home.cache), swarm, Output(as_json=json))

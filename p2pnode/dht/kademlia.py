@@ -1,0 +1,267 @@
+"""The directory on Kademlia: hivemind's `DHTNode` on our daemon, with our own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from libp2p.crypto.keys import KeyPair
+
+from p2pnode.dht import whois
+from p2pnode.dht.address_book import AddressBook
+from p2pnode.dht.backend import DHTID, P2P, Blacklist, CacheRefreshQueue, DHTNode, P2PDaemonError
+from p2pnode.dht.calls import Calls
+from p2pnode.dht.guard import install_guard
+from p2pnode.dht.holder import Holder
+from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory1
+from p2pnode.dht.records import (
+    ALL_KEYS,
+    RecordJudge,
+    key_of,
+    newest_live,
+    seal_announcement,
+    shard_of,
+    subkey_of,
+)
+from p2pnode.dht.shards import from_hivemind, to_hivemind
+from p2pnode.errors import BadRecord, JoinFailed, P2PNodeError
+from p2pnode.net.transport import Transport
+from p2pnode.types import Announcement, PeerId
+
+log = logging.getLogger(__name__)
+
+REPLICAS = 8
+"""Holders of a record, and holders that a reading asks: some of each may be gone or lie."""
+NUM_WORKERS = 4
+OPERATION_TIMEOUT_S = 8.0
+SETUP_TIMEOUT_S = 5.0
+MAX_CLOCK_SKEW_S = 3.0
+
+T = TypeVar("T")
+
+
+class DaemonTransport(Transport, Protocol):
+    """A transport with hivemind's daemon under it."""
+
+    @property
+    def p2p(self) -> P2P:
+        """Hivemind's handle on the daemon."""
+        ...
+
+
+class ClockSkew(JoinFailed):
+    """Two clocks differ too much for records to be believed."""
+
+
+class KademliaDirectory:
+    """A `Directory` that also holds records for others, unless it is a client's.
+
+    ``async with`` registers its handlers on the transport's daemon; leaving the block ends every
+    call under way. After the daemon's death it must be left and made anew.
+    """
+
+    def __init__(
+        self,
+        transport: DaemonTransport,
+        key_pair: KeyPair,
+        *,
+        wall_clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        is_client: bool = False,
+    ) -> None:
+        self._transport = transport
+        self._key_pair = key_pair
+        self._clock = wall_clock
+        self._is_client = is_client
+        self.book = AddressBook(transport.connect, self._who_is)
+        self._calls = Calls(self.book, self._introduce, monotonic=monotonic)
+        self._judge = RecordJudge()
+        self._holder = Holder(self._judge)
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        install_guard()
+        self._protocol = P2PNodeDirectory1.over(
+            self._transport.p2p,
+            self._calls,
+            self._holder,
+            self._judge,
+            clock=self._clock,
+            is_client=self._is_client,
+            heard=self.book.heard,
+        )
+        self._node = _node_over(self._protocol)
+        if not self._is_client:
+            await self._register()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._calls.close()
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            if not self._is_client:
+                await self._unregister()
+
+    async def _register(self) -> None:
+        """Answer the directory's calls; handlers of an earlier attempt are replaced."""
+        async with asyncio.timeout(SETUP_TIMEOUT_S):
+            await self._unregister()
+            await self._protocol.add_p2p_handlers(self._transport.p2p)
+            server = whois.WhoIsServer(self.book, self._transport)
+            await self._transport.serve(whois.WHOIS, server.handle)
+
+    async def _unregister(self) -> None:
+        # A dead daemon never answers: whoever rebuilds it starts with fresh handlers anyway.
+        with contextlib.suppress(P2PDaemonError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._protocol.remove_p2p_handlers(self._transport.p2p)
+
+    # --- Directory
+
+    async def publish(self, announcement: Announcement) -> None:
+        """See `Directory.publish`."""
+        value = seal_announcement(self._key_pair, announcement)
+        key, subkey = key_of(shard_of(announcement.peer)), subkey_of(announcement)
+        expires_at = announcement.expires_at
+        self._judge.check(key, subkey, value, expires_at, now=self._clock())
+        if not self._is_client:
+            self._holder.put(key, subkey, value, expires_at, now=self._clock())
+        await self.put(key, subkey, value, expires_at)
+
+    async def put(self, key: bytes, subkey: str, value: bytes, expires_at: float) -> None:
+        """Ask the holders of a key to keep these bytes.
+
+        A node that knows nobody yet is its own holder. Raises BadRecord when they refuse,
+        JoinFailed when none answers.
+        """
+        holders = await self._bounded(self._nearest(key), "finding holders")
+        if not holders and not self._is_client:
+            return
+        answers = await self._bounded(
+            self._store(holders, key, subkey, value, expires_at), "storing"
+        )
+        if True in answers:
+            return
+        if False in answers:
+            raise BadRecord(f"all {len(answers)} holders refused the record; check the clock")
+        raise JoinFailed(f"none of {len(holders)} peers stored the announcement")
+
+    async def announcements(self) -> tuple[Announcement, ...]:
+        """See `Directory.announcements`."""
+        answered_before = self._calls.num_answers
+        found = await self._bounded(
+            self._node.get_many(ALL_KEYS, float("inf"), beam_size=REPLICAS), "reading"
+        )
+        if self._is_client and self._calls.num_answers == answered_before:
+            raise JoinFailed("no peer of the swarm answers; check this machine's network")
+        now, read = self._clock(), []
+        for key, shard in found.items():
+            for subkey, (value, expires_at) in shard.value.items() if shard else ():
+                with contextlib.suppress(BadRecord):
+                    read.append(self._judge.check(key, subkey, value, expires_at, now=now))
+        live = newest_live(read, now=now)
+        self.book.learn_announced(live)
+        return live
+
+    # --- joining
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """The nodes in our routing table."""
+        return tuple(map(from_hivemind, self._protocol.routing_table.peer_id_to_uid))
+
+    def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
+        """Where a node is, as far as we know; may be empty."""
+        return self.book.addresses(peer)
+
+    async def meet(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Get to know a node, and let it know us.
+
+        Raises PeerError when it does not answer within `CALL_TIMEOUT_S`, ClockSkew when its clock
+        and ours differ by more than `MAX_CLOCK_SKEW_S`.
+        """
+        self.book.learn(peer, addresses)
+        self._calls.forgive(peer)
+        ahead_s = await self._protocol.ping(peer)
+        if abs(ahead_s) > MAX_CLOCK_SKEW_S:
+            await self._protocol.update_routing_table(None, to_hivemind(peer), responded=False)
+            direction = "behind" if ahead_s > 0 else "ahead of"
+            raise ClockSkew(
+                f"this machine's clock is {abs(ahead_s):.1f} s {direction} that of peer "
+                f"{peer.short}, at most {MAX_CLOCK_SKEW_S:.0f} s are allowed; set it (NTP)"
+            )
+
+    async def explore(self) -> None:
+        """Find our own neighbourhood, so that we know nodes and nodes know us."""
+        await self._bounded(
+            self._node.find_nearest_nodes([self._node.node_id], beam_size=REPLICAS), "exploring"
+        )
+
+    # --- helpers
+
+    async def _nearest(self, key: bytes) -> list[Any]:
+        key_id = DHTID.generate(source=key)
+        found = await self._node.find_nearest_nodes(
+            [key_id], k_nearest=REPLICAS, beam_size=REPLICAS, exclude_self=True
+        )
+        return list(found[key_id].values())
+
+    async def _store(
+        self, holders: list[Any], key: bytes, subkey: str, value: bytes, expires_at: float
+    ) -> list[bool | None]:
+        async def store_at(holder: Any) -> bool | None:
+            try:
+                return await self._protocol.store(holder, key, subkey, value, expires_at)
+            except P2PNodeError as error:
+                log.debug("holder failed: error=%s", error)
+                return None
+
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(store_at(holder), name="store") for holder in holders]
+        return [answer.result() for answer in answers]
+
+    async def _bounded(self, operation: Coroutine[Any, Any, T], what: str) -> T:
+        """Wait for an operation, at most `OPERATION_TIMEOUT_S`; raises JoinFailed after that.
+
+        It is left to end by itself, soon, as each of its calls has a deadline: a search of
+        hivemind's that is cancelled leaves tasks behind that nobody ends.
+        """
+        task = self._tasks.create_task(operation, name=what)
+        done, _ = await asyncio.wait({task}, timeout=OPERATION_TIMEOUT_S)
+        if not done:
+            raise JoinFailed(f"{what}: no answer in {OPERATION_TIMEOUT_S:.0f} s")
+        return task.result()
+
+    async def _introduce(self, peer: PeerId) -> None:
+        await whois.ask(self._transport, peer, None, is_client=self._is_client)
+
+    async def _who_is(self, asked: PeerId, about: PeerId) -> tuple[str, ...]:
+        return await whois.ask(self._transport, asked, about, is_client=self._is_client)
+
+
+def _node_over(protocol: P2PNodeDirectory1) -> DHTNode:
+    """A `DHTNode` without what `create` starts: no caches, no refreshing, no bootstrap."""
+    node = DHTNode(_initialized_with_create=True)
+    node.protocol, node.p2p = protocol, protocol.p2p
+    node.node_id, node.peer_id = protocol.node_id, protocol.p2p.peer_id
+    node.num_replicas, node.num_workers, node.chunk_size = REPLICAS, NUM_WORKERS, MAX_KEYS
+    node.is_alive, node.reuse_get_requests = True, False
+    node.pending_get_requests = defaultdict(list)
+    node.refresh_timeout, node.cache_locally, node.cache_nearest = None, False, 0
+    node.cache_on_store, node.cache_refresh_before_expiry = False, 0.0
+    node.blacklist = Blacklist(0.0, 1.0)
+    node.cache_refresh_queue, node.cache_refresh_evt = CacheRefreshQueue(), asyncio.Event()
+    node.cache_refresh_task, node._should_shutdown_p2p = None, False
+    return node

@@ -1,0 +1,1 @@
+"""Swarms under laboratory conditions: virtual time, fake networks, faults on purpose."""

@@ -1,0 +1,177 @@
+"""A swarm in this process: real nodes and clients over an in-memory network and directory.
+
+Everything but the sockets is the real thing: links, handlers, compute threads, blocks, records.
+On a `VirtualTimeLoop` the network's latencies take no real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from p2pnode.client.client import Client
+from p2pnode.config import ClientConfig, NodeConfig
+from p2pnode.dht.memory import MemoryDht, MemoryDirectory
+from p2pnode.errors import DaemonDied
+from p2pnode.model.block import Block
+from p2pnode.model.device import Device
+from p2pnode.model.loader import read_spec
+from p2pnode.model.source import find_model
+from p2pnode.net.identity import Identity
+from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
+from p2pnode.node.figures import Figures, session_bytes_per_token
+from p2pnode.node.server import BlockServer
+from p2pnode.swarm.network import Joined
+from p2pnode.tasks import Tasks
+from p2pnode.types import LayerRange, PeerId
+
+T = TypeVar("T")
+
+EPOCH_S = 1.8e9
+"""The wall clock of the lab when its loop's clock is at 0."""
+FIRST_CLIENT = 1000
+
+
+@dataclass(slots=True, eq=False)
+class LabNode:
+    """One node of a `LocalSwarm`."""
+
+    peer: PeerId
+    layers: LayerRange
+    is_serving: asyncio.Event = field(default_factory=asyncio.Event)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def on_event(self, event: str, fields: dict[str, Any]) -> None:
+        """Keep what the node says (`OnEvent`)."""
+        self.events.append((event, fields))
+        if event == "serving":
+            self.is_serving.set()
+
+
+class LabMember:
+    """One participant's `Network` in memory."""
+
+    def __init__(self, swarm: LocalSwarm, identity: Identity) -> None:
+        self._swarm = swarm
+        self._identity = identity
+
+    @asynccontextmanager
+    async def join(self) -> AsyncIterator[Joined]:
+        """See `Network.join`."""
+        async with self._swarm.network.transport(self._identity.peer) as transport:
+            yield Joined(transport, MemoryDirectory(self._swarm.dht, self._identity.key_pair))
+
+
+class LocalSwarm:
+    """Nodes that serve parts of one model folder. ``async with`` owns them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cache: Path,
+        dtype: str = "float32",
+        seed: int = 0,
+        latency_s: float = 0.0,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        files = find_model(str(folder), cache=cache)
+        self.folder = files.folder
+        self.spec = read_spec(files.folder, files.name, files.fingerprint)
+        self.dtype = dtype
+        self.nodes: list[LabNode] = []
+        self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
+        self.dht = MemoryDht(clock=self.wall_clock, latency_s=latency_s)
+        self._config = {"wall_clock": self.wall_clock, "cache": cache, **(config or {})}
+        self.client_peers: list[PeerId] = []
+        self._tasks = Tasks()
+
+    def wall_clock(self) -> float:
+        """Seconds since the epoch, moving with the loop's clock."""
+        return EPOCH_S + asyncio.get_running_loop().time()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def start(self, *ranges: str, latency_s: float = 0.001) -> list[LabNode]:
+        """Start a node per range (``"0-8"``) and wait until all are announced."""
+        started = [self._start(LayerRange.parse(text), latency_s) for text in ranges]
+        for node in started:
+            await node.is_serving.wait()
+        return started
+
+    def _start(self, layers: LayerRange, latency_s: float) -> LabNode:
+        identity = fake_identity(len(self.nodes))
+        node = LabNode(identity.peer, layers)
+        block = Block.load(self.folder, self.spec, layers, device="cpu", dtype=self.dtype)
+        config = _config(NodeConfig, self._config)
+        server = BlockServer(block, lab_figures(block, latency_s), config, node.on_event)
+        self.nodes.append(node)
+        self._tasks.start(self._run(server, identity), name=f"node-{node.peer.short}")
+        return node
+
+    async def _run(self, server: BlockServer, identity: Identity) -> None:
+        try:
+            async with LabMember(self, identity).join() as joined:
+                await server.run(joined)
+        except DaemonDied:
+            return  # killed by `kill`
+
+    def node(self, peer: PeerId) -> LabNode:
+        """The node of that id."""
+        return next(node for node in self.nodes if node.peer == peer)
+
+    def kill(self, node: LabNode) -> None:
+        """SIGKILL: no good-bye, no withdrawal; the announcement lives on until it expires."""
+        if node.peer in self.network.transports:
+            self.dht.cut_off(node.peer)
+            self.network.kill(node.peer)
+
+    def client(self, **options: Any) -> Client:
+        """A client of this swarm, to be entered with ``async with``."""
+        identity = fake_identity(FIRST_CLIENT + len(self.client_peers))
+        self.client_peers.append(identity.peer)
+        config = _config(ClientConfig, self._config)
+        member = LabMember(self, identity)
+        return Client(model=str(self.folder), config=config, network=member, **options)
+
+
+def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 16) -> Figures:
+    """Figures as if measured: given, so that scenarios are repeatable."""
+    device = Device(kind="cpu", name="lab", total_bytes=1 << 34, free_bytes=1 << 33)
+    return Figures(
+        device=device,
+        flops_per_s=1e9,
+        memory_bytes_per_s=1e9,
+        latency_s=latency_s,
+        tokens_per_s=1.0 / latency_s,
+        kv_capacity_tokens=capacity_tokens,
+        bytes_per_token=session_bytes_per_token(block),
+    )
+
+
+def _config(cls: type[T], values: dict[str, Any]) -> T:
+    """A config of that class from those of the values that it knows."""
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def split(num_layers: int, parts: int) -> Sequence[str]:
+    """Ranges of about the same length that cover all layers: ``["0-2", "3-5", ...]``."""
+    edges = [round(part * num_layers / parts) for part in range(parts + 1)]
+    return [str(LayerRange(start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]

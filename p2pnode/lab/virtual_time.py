@@ -1,0 +1,105 @@
+"""An event loop whose clock jumps: an hour of timeouts passes in milliseconds, in exact order.
+
+Rules of the clock:
+- when callbacks are ready it stands still and they run;
+- when nothing is ready it jumps to the next timer;
+- while a job runs in an executor it stands still: computing takes no virtual time;
+- when nothing is ready, scheduled or computing, nobody can ever wake up: `Deadlock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Deadlock(RuntimeError):
+    """Every task waits for something that cannot happen; the text lists them."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where the loop would sleep, its clock jumps instead."""
+
+    loop: VirtualTimeLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As `selectors.BaseSelector.select`, without waiting for timers."""
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        if self.loop.is_waiting_for_threads(timeout):
+            return super().select(None)
+        if timeout is None:
+            raise Deadlock(_describe(self.loop))
+        self.loop.advance(timeout)
+        return []
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop on virtual time, which starts at 0."""
+
+    def __init__(self) -> None:
+        selector = _JumpingSelector()
+        selector.loop = self
+        self._now = 0.0
+        self._num_jobs = 0
+        self._is_shutting_down = False
+        super().__init__(selector)
+        self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="virtual")
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass; the selector calls it."""
+        self._now += seconds
+
+    def is_waiting_for_threads(self, timeout: float | None) -> bool:
+        """Whether a wake-up from another thread is due before the clock may go on."""
+        return self._num_jobs > 0 or (self._is_shutting_down and timeout is None)
+
+    def run_in_executor(
+        self,
+        executor: concurrent.futures.Executor | None,
+        func: Callable[[Unpack[Ts]], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        """As in asyncio; the clock stands still until the job ends, also if nobody waits for it."""
+        job = (executor or self._threads).submit(func, *args)
+        future = asyncio.wrap_future(job, loop=self)
+        # Added after wrap_future's own callback, so that the result is on its way to the
+        # loop before the clock may move again.
+        self._num_jobs += 1
+        job.add_done_callback(lambda _: self.call_soon_threadsafe(self._end_job))
+        return future
+
+    def _end_job(self) -> None:
+        self._num_jobs -= 1
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """End the threads that `run_in_executor(None, ...)` made."""
+        self._is_shutting_down = True
+        self._threads.shutdown(wait=True)
+
+
+def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool = True) -> T:
+    """Run a coroutine on a fresh `VirtualTimeLoop`; raises what it raises, or `Deadlock`."""
+    with asyncio.Runner(debug=debug, loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+def _describe(loop: asyncio.AbstractEventLoop) -> str:
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    lines = [f"at {loop.time():g} s nothing is scheduled and {len(tasks)} tasks wait for ever:"]
+    for task in tasks:
+        frames = task.get_stack(limit=1)
+        where = f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "?"
+        lines.append(f"  {task.get_name()} at {where}")
+    return "\n".join(lines)

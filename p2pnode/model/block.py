@@ -1,0 +1,204 @@
+"""A contiguous part of a model's layers, run by the family's own code.
+
+Stateless between forwards except for the sessions' caches, which the caller keeps. Every method
+that computes runs on one thread (`serving.worker`), never on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from p2pnode.errors import ModelUnsupported
+from p2pnode.model.cache import KVCache, Packed, Single
+from p2pnode.model.loader import load_tensors, read_config
+from p2pnode.model.parts import Parts, fill
+from p2pnode.model.skeleton import Skeleton, build
+from p2pnode.model.tensor import TORCH_DTYPES
+from p2pnode.types import LayerRange, ModelSpec
+
+
+@dataclass(slots=True)
+class Work:
+    """One session's part of one forward."""
+
+    cache: KVCache
+    position: int
+    """Tokens already in the cache; `Block.forward` truncates it to this."""
+    entry: torch.Tensor
+    """Token ids, int64 [tokens] (only for a block that embeds), or hidden [tokens, hidden_size]."""
+
+
+def _silent(bytes_read: int, bytes_total: int) -> None:
+    """Progress that nobody watches."""
+
+
+class Block:
+    """Some layers of a model, and the ends (embedding; norm and head) where they are ours."""
+
+    def __init__(
+        self, parts: Parts, spec: ModelSpec, layers: LayerRange, *, device: str, dtype: str
+    ) -> None:
+        self.spec = spec
+        self.layers = layers
+        self.device = device
+        self.dtype = dtype
+        self.packs = True
+        """Whether several sessions go through one forward; else one by one."""
+        self.num_bytes = 0
+        """Bytes of our own tensors in memory."""
+        self.bytes_read = 0
+        """Tensor bytes that loading has read from the files."""
+        self.header_bytes = 0
+        """Bytes of file headers that loading has read."""
+        self.kv_bytes_per_token = 0
+        """What one token costs in a cache, all our layers together."""
+        self._parts = parts
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        spec: ModelSpec,
+        layers: LayerRange,
+        *,
+        device: str,
+        dtype: str,
+        ends: bool = True,
+        progress: Callable[[int, int], None] = _silent,
+    ) -> Self:
+        """Read our tensors, and only them, into a block.
+
+        layers: may be empty (0-0) with ``ends``: the client's part for a local head
+        ends: take the embedding with layer 0, and norm and head with the last layer
+        progress: told bytes read and bytes to read, on this thread
+        Raises ModelFilesError, ModelUnsupported.
+        """
+        config = read_config(folder)
+        kind = TORCH_DTYPES[dtype]
+        with_ends = {
+            "embeds": ends and layers.start == 0,
+            "has_head": ends and layers.stop in ((spec.num_layers,) if layers else (0,)),
+        }
+        skeleton = build(config, kind, packs=True)
+        wanted = skeleton.wanted(layers, **with_ends)
+        loaded = load_tensors(folder, skeleton.model, wanted, kind, device, progress)
+
+        def assemble(skeleton: Skeleton, *, packs: bool) -> Self:
+            fill(skeleton.model, loaded.tensors)
+            parts = Parts(skeleton, layers, device=device, **with_ends)
+            block = cls(parts, spec, layers, device=device, dtype=dtype)
+            block.packs = packs
+            return block
+
+        block = assemble(skeleton, packs=True)
+        if not block._try_one_token():
+            block = assemble(build(config, kind, packs=False), packs=False)
+            if not block._try_one_token():
+                raise ModelUnsupported(f"{spec.family} keeps state that is not keys and values")
+        block.num_bytes = sum(each.nbytes for each in loaded.tensors.values())
+        block.bytes_read, block.header_bytes = loaded.bytes_read, loaded.header_bytes
+        return block
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it takes token ids."""
+        return self._parts.entry is not None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it makes logits."""
+        return self._parts.head is not None
+
+    def new_cache(self, max_tokens: int) -> KVCache:
+        """An empty cache for a session of at most ``max_tokens`` tokens, filled as it grows."""
+        return KVCache(self.layers, max_tokens)
+
+    @torch.inference_mode()
+    def embed(self, token_ids: torch.Tensor, position: int) -> torch.Tensor:
+        """What layer 0 receives, scale and learned positions included.
+
+        token_ids: int64 [tokens]; position: that of the first of them
+        returns: [tokens, hidden_size]
+        """
+        return self._enter(token_ids, self._positions(position, len(token_ids)))[0]
+
+    def embed_ids(self, token_ids: Sequence[int], position: int) -> torch.Tensor:
+        """`embed` for those who do without torch."""
+        return self.embed(torch.tensor(token_ids, dtype=torch.int64), position)
+
+    @torch.inference_mode()
+    def forward(self, work: Sequence[Work]) -> list[torch.Tensor]:
+        """Run our layers on the new tokens of one or more sessions, each with its own cache.
+
+        returns: for each, [tokens, hidden_size], raw output of our last layer
+        Raises ValueError: "gap" when a cache holds fewer tokens than the work's position, or when
+        the tokens exceed the cache; caches may have been truncated then, and nothing else.
+        """
+        for part in work:
+            part.cache.truncate(part.position)
+            if part.position + len(part.entry) > part.cache.max_tokens:
+                raise ValueError(f"the cache has room for {part.cache.max_tokens} tokens")
+        if self.packs:
+            outs = self._forward_packed(work)
+        else:
+            outs = [self._forward_single(part) for part in work]
+        for part in work:
+            part.cache.position += len(part.entry)
+        return outs
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final norm, head, and what the family does to logits.
+
+        hidden: [tokens, hidden_size], raw output of the last layer
+        returns: float32 [tokens, vocab_size]
+        """
+        return self._parts.logits(hidden.to(self.device)[None])[0]
+
+    def _forward_packed(self, work: Sequence[Work]) -> list[torch.Tensor]:
+        """One forward over the concatenated new tokens of all sessions."""
+        lengths = [len(part.entry) for part in work]
+        packed = Packed([part.cache for part in work], lengths)
+        positions = [self._positions(part.position, len(part.entry)) for part in work]
+        entries = [
+            self._enter(part.entry, own) for part, own in zip(work, positions, strict=True)
+        ]
+        if len(work) == 1:
+            return [self._parts.run(entries[0], positions[0], packed, packed=packed)[0]]
+        row, where = torch.cat(entries, 1), torch.cat(positions, 1)
+        return list(self._parts.run(row, where, packed, packed=packed)[0].split(lengths))
+
+    def _forward_single(self, part: Work) -> torch.Tensor:
+        """One session through the family's own attention."""
+        positions = self._positions(part.position, len(part.entry))
+        hidden = self._enter(part.entry, positions)
+        return self._parts.run(hidden, positions, Single(part.cache))[0]
+
+    def _enter(self, entry: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """[1, tokens, hidden_size] from token ids or hidden."""
+        entry = entry.to(self.device)[None]
+        return entry if entry.is_floating_point() else self._parts.embed(entry, positions)
+
+    def _positions(self, position: int, tokens: int) -> torch.Tensor:
+        return torch.arange(position, position + tokens, device=self.device)[None]
+
+    def _try_one_token(self) -> bool:
+        """Whether a token gets through our layers as `packs` says; also warms the code up."""
+        if not self.layers:
+            return True
+        cache = self.new_cache(1)
+        entry = torch.zeros(
+            (1, self.spec.hidden_size), dtype=TORCH_DTYPES[self.dtype], device=self.device
+        )
+        work = Work(cache=cache, position=0, entry=entry)
+        try:
+            self.forward([work])
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError):
+            return False
+        self.kv_bytes_per_token = cache.num_bytes
+        return cache.is_whole

@@ -1,0 +1,250 @@
+"""From a folder with a checkpoint to the tensors of one block, and nothing more.
+
+The config is data: code that a repository brings along is never run. Names in the file and in the
+model differ for some families (experts are stored one by one, prefixes change); transformers'
+own conversion rules translate them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from p2pnode.errors import ModelFilesError, ModelUnsupported
+from p2pnode.model.families import max_positions
+from p2pnode.model.weights import WeightsFile
+from p2pnode.types import ModelSpec
+
+MAX_CONFIG_BYTES = 1 << 20
+MAX_INDEX_BYTES = 16 << 20
+
+
+def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
+    """What everyone must know about a model, from its config.json alone.
+
+    Raises ModelFilesError, ModelUnsupported.
+    """
+    config = read_config(folder)
+    try:
+        return ModelSpec(
+            name=name,
+            fingerprint=fingerprint,
+            family=config.model_type,
+            num_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            vocab_size=config.vocab_size,
+            max_positions=max_positions(config),
+        )
+    except AttributeError as error:
+        raise ModelUnsupported(f"{folder}: {config.model_type} {error}") from error
+
+
+def read_config(folder: Path) -> Any:
+    """A model's config, checked; raises ModelFilesError, ModelUnsupported."""
+    table = _read_json(folder / "config.json", MAX_CONFIG_BYTES)
+    family = table.get("model_type")
+    if table.get("auto_map"):
+        raise ModelUnsupported(f"{folder} brings code of its own (auto_map), which is never run")
+    if table.get("quantization_config"):
+        raise ModelUnsupported(f"{folder} is quantised; use the unquantised checkpoint")
+    if not isinstance(family, str) or family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        known = f"transformers knows no causal model of family {str(family)[:40]!r}"
+        raise ModelUnsupported(f"{folder}: {known}; a newer transformers may")
+    names = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
+    names = (names,) if isinstance(names, str) else names
+    stated = table.get("architectures") or names
+    if not isinstance(stated, list | tuple) or not set(map(str, stated)) & set(names):
+        raise ModelUnsupported(f"{folder} holds {str(stated)[:60]}, not a {names[0]}")
+    try:
+        config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(table)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelFilesError(f"{folder / 'config.json'} is not a {family} config: {what}") from error
+    return config
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A block's tensors by their names in the model, and what reading them cost."""
+
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    bytes_read: int = 0
+    """Tensor bytes read from the files."""
+    header_bytes: int = 0
+
+
+def load_tensors(
+    folder: Path,
+    model: Any,
+    wanted: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> Loaded:
+    """Read the wanted tensors of a model, converted to ``dtype``.
+
+    wanted: tensors on the meta device, by their names in ``model``'s state
+    progress: told bytes read and bytes to read
+    Raises ModelFilesError naming the file, or the tensors that no file has.
+    """
+    files = weight_files(folder)
+    plan = _Plan(model, files, wanted)
+    loaded = Loaded()
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(WeightsFile(path)) for path in plan.paths}
+        _check_listed(plan, opened)
+        total = sum(opened[files[name]].entries[name].num_bytes for name in plan.sources)
+
+        def advance(num_bytes: int) -> None:
+            loaded.bytes_read += num_bytes
+            progress(loaded.bytes_read, total)
+
+        kept = _kept_in_float32(model, dtype)
+
+        def read(target: str, source: str) -> torch.Tensor:
+            kind = torch.float32 if any(name in target for name in kept) else dtype
+            return opened[files[source]].read(source, kind, device, advance)
+
+        for target in plan.targets:
+            for name, tensor in plan.convert(target, read).items():
+                _check_shape(folder, name, tensor, wanted)
+                loaded.tensors[name] = tensor
+        loaded.header_bytes = sum(file.header_bytes for file in opened.values())
+    missing = sorted(set(wanted) - set(loaded.tensors), key=dot_natural_key)
+    if missing:
+        raise ModelFilesError(f"{folder} lacks {missing[0]} ({len(missing)} tensors in all)")
+    return loaded
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Every tensor's file, from the index, else from the only file's header."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        path = folder / "model.safetensors"
+        if not path.exists():
+            raise ModelFilesError(f"{folder} has no model.safetensors; only safetensors are read")
+        with WeightsFile(path) as file:
+            return dict.fromkeys(file.entries, path)
+    names = _read_json(index, MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelFilesError(f"{index} has no weight_map; download it again")
+    for name in names.values():
+        if not isinstance(name, str) or name != Path(name).name or not name.endswith(".safetensors"):
+            raise ModelFilesError(f"{index} names the file {str(name)[:80]!r}; download it again")
+    return {tensor: folder / name for tensor, name in names.items()}
+
+
+class _Plan:
+    """Which tensors of the files make up which of the model."""
+
+    def __init__(self, model: Any, files: Mapping[str, Path], wanted: Mapping[str, Any]) -> None:
+        self._model = model
+        self.targets: dict[str, list[tuple[str | None, str]]] = {}
+        """By the first name that a conversion makes: its sources, as (pattern, name)."""
+        rules = get_model_conversion_mapping(model)
+        renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+        self._converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+        state = model.state_dict(keep_vars=True)
+        tied = model.all_tied_weights_keys
+        for name in sorted(files, key=dot_natural_key):
+            target, pattern = rename_source_key(
+                name, renamings, self._converters, model.base_model_prefix, state
+            )
+            if target not in state and name in state:
+                target, pattern = name, None
+            target = tied.get(target, target)
+            if not self._makes(target, pattern, wanted):
+                continue
+            held = self.targets.setdefault(target, [])
+            if pattern is not None or not held:  # a tied tensor may be stored twice
+                held.append((pattern, name))
+        self.sources = [name for held in self.targets.values() for _, name in held]
+        self.paths = sorted({files[name] for name in self.sources})
+
+    def _makes(self, target: str, pattern: str | None, wanted: Mapping[str, Any]) -> bool:
+        """Whether a conversion makes something that we want."""
+        if target in wanted or pattern is None:
+            return target in wanted
+        rule = self._rule(pattern)
+        first = rule.target_patterns[0]
+        return any(target.replace(first, other) in wanted for other in rule.target_patterns)
+
+    def _rule(self, pattern: str) -> WeightConverter:
+        return next(rule for rule in self._converters if pattern in rule.source_patterns)
+
+    def convert(
+        self, target: str, read: Callable[[str, str], torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The tensors that come of one conversion, or of none."""
+        held = self.targets[target]
+        pattern = held[0][0]
+        if pattern is None:
+            return {target: read(target, held[0][1])}
+        rule = copy.deepcopy(self._rule(pattern))
+        for source_pattern, name in held:
+            tensor = read(target, name)
+            rule.add_tensor(target, name, source_pattern, lambda tensor=tensor: tensor)
+        made = rule.convert(target, model=self._model, config=self._model.config)
+        return {
+            name: value[0] if isinstance(value, list) else value for name, value in made.items()
+        }
+
+
+def _check_listed(plan: _Plan, opened: Mapping[Path, WeightsFile]) -> None:
+    """Raises ModelFilesError when the index promises a tensor that its file does not have."""
+    for path, file in opened.items():
+        for name in plan.sources:
+            if name not in file.entries and not any(name in f.entries for f in opened.values()):
+                raise ModelFilesError(f"{path} lacks {name}; download it again")
+
+
+def _check_shape(
+    folder: Path, name: str, tensor: torch.Tensor, wanted: Mapping[str, torch.Tensor]
+) -> None:
+    if name in wanted and tensor.shape != wanted[name].shape:
+        shapes = f"{list(tensor.shape)}, the config says {list(wanted[name].shape)}"
+        raise ModelFilesError(f"{folder}: {name} is {shapes}; config and weights do not match")
+
+
+def _kept_in_float32(model: Any, dtype: torch.dtype) -> set[str]:
+    """Parts of names whose tensors a family computes in float32 whatever the dtype."""
+    kept: set[str] = set()
+    if dtype in (torch.float16, torch.bfloat16):
+        kept |= set(model._keep_in_fp32_modules_strict or ())
+    if dtype is torch.float16:
+        kept |= set(model._keep_in_fp32_modules or ())
+    return kept
+
+
+def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ModelFilesError(f"{path}: {error.strerror}; download the model again") from error
+    if len(text) > max_bytes:
+        raise ModelFilesError(f"{path} is larger than {max_bytes} bytes")
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFilesError(f"{path} is not JSON; download the model again") from error
+    if not isinstance(table, dict):
+        raise ModelFilesError(f"{path} is not a table; download the model again")
+    return table

@@ -1,0 +1,175 @@
+"""A model of any family without its weights: built from the config, cut to our layers.
+
+The parts are found by structure, not by family: the layer list is the decoder's only list as long
+as the model is deep, the final norm is the norm behind it, and what else has weights belongs to
+the embedding. Small tensors that the code computes (rotary frequencies) are real from the start;
+only `torch.empty`, which makes weights, is sent to the meta device.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import AutoModelForCausalLM
+from transformers.initialization import no_init_weights
+from transformers.modeling_outputs import MoeModelOutputWithPast
+
+from p2pnode.errors import ModelUnsupported
+from p2pnode.model import attention
+from p2pnode.model.families import cut_lists
+from p2pnode.types import LayerRange
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Sends what `torch.empty` makes to the meta device: weights are read later, or never."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+class Absent(nn.Module):
+    """Stands for a module whose work another block does: norms pass, embeddings add nothing."""
+
+    def forward(self, first: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """Hidden states come back as they are; for indices, a zero that broadcasts."""
+        if first.is_floating_point():
+            return first
+        return torch.zeros(1, device=first.device)
+
+
+class _Normed(nn.Module):
+    """What a causal model's own forward takes for its decoder: only the final norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, inputs_embeds: torch.Tensor, **_: Any) -> MoeModelOutputWithPast:
+        """inputs_embeds: [1, tokens, hidden_size], raw output of the last layer."""
+        return MoeModelOutputWithPast(last_hidden_state=self.norm(inputs_embeds))
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A causal model on the meta device and where its parts are."""
+
+    model: Any
+    base: Any
+    base_name: str
+    layers_name: str
+    norm_name: str | None
+
+    @property
+    def hidden_size(self) -> int:
+        """Of the hidden states between layers."""
+        size: int = self.model.config.hidden_size
+        return size
+
+    def wanted(self, layers: LayerRange, *, embeds: bool, has_head: bool) -> dict[str, torch.Tensor]:
+        """Names (of the model's own state) and meta tensors of what a block must hold."""
+        base, norm = f"{self.base_name}.", f"{self.base_name}.{self.norm_name}."
+        layer = f"{base}{self.layers_name}."
+        tied = self.model.all_tied_weights_keys
+        wanted = {}
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if name.startswith(layer):
+                is_ours = int(name[len(layer) :].partition(".")[0]) in range(
+                    layers.start, layers.stop
+                )
+            elif name.startswith(base) and not name.startswith(norm):
+                is_ours = embeds
+            else:
+                is_ours = has_head
+            if is_ours:
+                wanted[tied.get(name, name)] = tensor
+        return wanted
+
+    def trunk(self, layers: LayerRange) -> Any:
+        """The decoder with our layers only: hidden states in, raw hidden states out."""
+        parts = self._others(Absent)
+        held = getattr(self.base, self.layers_name)
+        parts[self.layers_name] = nn.ModuleList(list(held)[layers.start : layers.stop])
+        trunk = _with(self.base, parts)
+        trunk.config = copy.deepcopy(self.base.config)
+        cut_lists(trunk.config, layers.start, layers.stop)
+        trunk.config.num_hidden_layers = len(layers)
+        return trunk
+
+    def entry(self) -> Any:
+        """The decoder without layers and norm: token ids in, what layer 0 receives out."""
+        norm: dict[str, nn.Module] = {self.norm_name: Absent()} if self.norm_name else {}
+        return self.without_layers(_with(self.base, norm))
+
+    def without_layers(self, decoder: Any) -> Any:
+        """A decoder that does only what comes before its first layer (and after its last)."""
+        return _with(decoder, {self.layers_name: nn.ModuleList()})
+
+    def head(self) -> Any:
+        """The causal model around the final norm: raw hidden states in, logits out."""
+        norm = getattr(self.base, self.norm_name) if self.norm_name else nn.Identity()
+        return _with(self.model, {self.base_name: _Normed(norm)})
+
+    def _others(self, make: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+        """The decoder's children that have weights, except its layers, replaced."""
+        return {
+            name: make()
+            for name, child in self.base.named_children()
+            if name != self.layers_name and next(child.parameters(), None) is not None
+        }
+
+
+def build(config: Any, dtype: torch.dtype, *, packs: bool) -> Skeleton:
+    """A model of a config without weights; raises ModelUnsupported when its parts are not found.
+
+    packs: compute attention with our function; else as the family does by itself
+    """
+    attention.register()
+    config = copy.deepcopy(config)
+    with no_init_weights(), _WeightsOnMeta():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    if packs and model._can_set_attn_implementation():
+        model.set_attn_implementation(attention.NAME)
+    model.eval()
+    base_name = model.base_model_prefix
+    base = getattr(model, base_name, None)
+    if not isinstance(base, nn.Module) or base is not model.get_decoder():
+        raise ModelUnsupported(f"{config.model_type} is not a plain decoder")
+    depth = config.num_hidden_layers
+    lists = [
+        name
+        for name, child in base.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == depth
+    ]
+    if len(lists) != 1:
+        raise ModelUnsupported(f"{config.model_type} has no single list of its {depth} layers")
+    return Skeleton(model, base, base_name, lists[0], _norm_behind(base, lists[0]))
+
+
+def _norm_behind(base: nn.Module, layers_name: str) -> str | None:
+    """The final norm: the last child with "norm" in its type that follows the layers."""
+    names = [name for name, _ in base.named_children()]
+    behind = names[names.index(layers_name) + 1 :]
+    norms = [name for name in behind if "norm" in type(getattr(base, name)).__name__.lower()]
+    return norms[-1] if norms else None
+
+
+def _with(module: Any, parts: Mapping[str, nn.Module]) -> Any:
+    """A shallow copy of a module with other children; tensors are shared."""
+    other = copy.copy(module)
+    other._modules = {**module._modules, **parts}
+    return other

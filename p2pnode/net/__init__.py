@@ -1,0 +1,1 @@
+"""Peers reach each other: identities, the owned p2pd, byte streams, and links of messages."""

@@ -1,0 +1,302 @@
+"""`transport.Transport` over libp2p: our own p2pd, its control socket, and streams of bytes.
+
+Every wait for the daemon has a deadline. When it dies, what waits fails at once: streams read as
+ended (PeerLost), requests raise DaemonDied, and so does `wait_closed`. It is not started again
+here: the owner makes a new transport, and everything on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from multiaddr import Multiaddr
+
+from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
+from p2pnode.net import addresses
+from p2pnode.net.control import STREAM_BUFFER_BYTES, TIMEOUT_S, Refusal, read_stream_info
+from p2pnode.net.identity import Identity
+from p2pnode.net.libp2p_stream import LibP2PStream
+from p2pnode.net.libraries import Multiaddr as HivemindMultiaddr
+from p2pnode.net.libraries import PeerID
+from p2pnode.net.p2pd import Daemon
+from p2pnode.net.run_folder import run_folder
+from p2pnode.net.transport import ByteStream, StreamHandler
+from p2pnode.net.unary import fail_calls, replicated
+from p2pnode.types import PeerId
+
+log = logging.getLogger(__name__)
+
+MAX_STREAMS = 8192
+MAX_ADDRESSES = 16
+NEAR_TIMEOUT_S = 1.5
+NEAR_ANSWER_TIMEOUT_S = 0.3
+_REASONS = {
+    "peer id mismatch": "another peer answers at its address",
+    "dial to self": "is ourselves",
+    "no addresses": "has no address that we know",
+    "connection refused": "cannot be reached (connection refused)",
+    "deadline exceeded": "did not answer",
+    "protocols not supported": "does not speak the protocol",
+    "no route to host": "cannot be reached (no route)",
+    "network is unreachable": "cannot be reached (network is unreachable)",
+}
+
+
+class P2PTransport:
+    """Our place in libp2p. ``async with`` starts the daemon; raises PortBusy, DaemonDied."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        run: Path,
+        *,
+        host: str = "0.0.0.0",
+        port: int | None = None,
+        announce: tuple[str, ...] = (),
+        is_client: bool = False,
+    ) -> None:
+        self.p2p: Any = None
+        """hivemind's P2P on our daemon, for the DHT."""
+        self._identity = identity
+        self._run = run
+        self._host = host
+        self._port = port
+        self._announce = announce
+        self._is_client = is_client
+        self._addresses: tuple[str, ...] = ()
+        self._handlers: dict[str, StreamHandler] = {}
+        self._streams: set[LibP2PStream] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._tasks = asyncio.TaskGroup()
+        self._is_open = False
+        self._stack = contextlib.AsyncExitStack()
+        self._daemon: Daemon
+
+    @property
+    def peer(self) -> PeerId:
+        """Our own id."""
+        return self._identity.peer
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Our dialable addresses, announced ones first, TCP before QUIC; none for a client."""
+        return self._addresses
+
+    @property
+    def port(self) -> int:
+        """The port that we listen on, TCP and UDP; 0 for a client."""
+        return self._daemon.port
+
+    @property
+    def folder(self) -> Path:
+        """A private folder that lives as long as we do (see `net.run_folder`)."""
+        return self._daemon.folder
+
+    @property
+    def daemon_pid(self) -> int:
+        """The process id of p2pd."""
+        return self._daemon.pid
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = stack.enter_context(run_folder(self._run))
+            # Checked before anything is started: what is wrong in it is the caller's fault.
+            addresses.dialable(self.peer, self._host, 0, self._announce)
+            daemon = Daemon(
+                self._identity,
+                folder,
+                host=self._host,
+                port=self._port,
+                is_client=self._is_client,
+            )
+            self._daemon = await stack.enter_async_context(daemon)
+            self.p2p = await stack.enter_async_context(replicated(daemon.socket))
+            # It ends by itself when hivemind's connection goes: from here on that is no accident.
+            stack.callback(daemon.expect_end)
+            server = await asyncio.start_unix_server(
+                self._on_connection, self._accept_path(), limit=STREAM_BUFFER_BYTES
+            )
+            stack.callback(server.close)
+            await self._tasks.__aenter__()
+            self._stack = stack.pop_all()
+        if not self._is_client:
+            self._addresses = addresses.dialable(self.peer, self._host, daemon.port, self._announce)
+        self._is_open = True
+        self._spawn(self._watch(), "p2pd-watch")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_open = False
+        for task in self._running:
+            task.cancel()
+        for stream in list(self._streams):
+            stream.close()
+        try:
+            # The group would wrap what the caller's block raised: it hears of cancellation only.
+            if isinstance(error, asyncio.CancelledError):
+                await self._tasks.__aexit__(kind, error, trace)
+            else:
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._stack.aclose()
+
+    async def wait_closed(self) -> None:
+        """Return never; raises DaemonDied when the daemon has ended."""
+        await self._daemon.wait_died()
+
+    async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Make sure that a connection exists; raises PeerLost, PeerTimeout or DaemonDied.
+
+        Near addresses (this machine, its networks) are tried first and over TCP, which costs less
+        there; the others all at once, QUIC a little before TCP.
+        """
+        near, far = _sorted_for_dialling(peer, addresses)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._dial(peer, near, far)
+        except Refusal as error:
+            raise PeerLost(peer, _reason(error)) from error
+        except TimeoutError as error:
+            raise PeerTimeout(peer, f"did not answer within {TIMEOUT_S:g} s") from error
+
+    async def _dial(self, peer: PeerId, near: list[Multiaddr], far: list[Multiaddr]) -> None:
+        control, peer_id = self._daemon.control, _binary(peer)
+        if peer_id in await control.connected_peers():
+            return
+        answering = [a.to_bytes() for a in near if await _answers(a)]
+        if near and not answering and not far:
+            raise PeerLost(peer, "cannot be reached (connection refused)")
+        if answering and far:
+            try:
+                return await control.connect(peer_id, answering, NEAR_TIMEOUT_S)
+            except (Refusal, TimeoutError) as error:
+                log.debug("not near: peer=%s error=%s", peer.short, _reason(error))
+        await control.connect(peer_id, [a.to_bytes() for a in far] or answering)
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        """Open a stream to a connected peer; raises PeerLost, PeerTimeout or DaemonDied."""
+        try:
+            reader, writer = await self._daemon.control.open_stream(_binary(peer), protocol)
+        except Refusal as error:
+            raise PeerLost(peer, _reason(error)) from error
+        except TimeoutError as error:
+            what = f"opened no stream within {TIMEOUT_S:g} s"
+            raise PeerTimeout(peer, what) from error
+        if not self._is_open:
+            writer.close()
+            raise DaemonDied("the transport is closed")
+        return LibP2PStream(peer, reader, writer, self._streams)
+
+    async def serve(self, protocol: str, handler: StreamHandler) -> None:
+        """Answer inbound streams of this protocol; each runs as a task of the transport."""
+        self._handlers[protocol] = handler
+        # The multiaddr package would drop the path's first slash.
+        address = HivemindMultiaddr(f"/unix{self._accept_path()}").to_bytes()
+        try:
+            await self._daemon.control.accept_at(address, protocol)
+        except (Refusal, TimeoutError) as error:
+            raise DaemonDied(f"p2pd does not accept a handler: {error}") from error
+
+    def _accept_path(self) -> Path:
+        return self._daemon.folder / "accept.sock"
+
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The daemon hands us an inbound stream."""
+        if not self._is_open or len(self._streams) >= MAX_STREAMS:
+            log.warning("stream refused: num_streams=%d", len(self._streams))
+            writer.close()
+            return
+        self._spawn(self._accept(reader, writer), "stream-in")
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = self._tasks.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                peer_id, protocol = await read_stream_info(reader)
+            peer = PeerId.parse(PeerID(peer_id).to_base58())
+        except (DaemonDied, TimeoutError, ValueError) as error:
+            log.debug("stream not accepted: error=%s", error)
+            writer.close()
+            return
+        except BaseException:
+            writer.close()
+            raise
+        stream = LibP2PStream(peer, reader, writer, self._streams)
+        try:
+            await self._handlers[protocol](stream)
+        except P2PNodeError as error:
+            log.debug("stream ended: peer=%s error=%s", peer.short, error)
+        finally:
+            stream.close()
+
+    async def _watch(self) -> None:
+        """When the daemon dies, fail what would wait for ever."""
+        try:
+            await self._daemon.wait_died()
+        except DaemonDied:
+            fail_calls(self.p2p)
+
+
+def _sorted_for_dialling(
+    peer: PeerId, texts: tuple[str, ...]
+) -> tuple[list[Multiaddr], list[Multiaddr]]:
+    """Near addresses without needless QUIC, and all others. PeerLost when one is not the peer's."""
+    near: list[Multiaddr] = []
+    far: list[Multiaddr] = []
+    for text in texts[:MAX_ADDRESSES]:
+        try:
+            where, named = addresses.split(text)
+        except ValueError as error:
+            log.debug("address skipped: peer=%s error=%s", peer.short, error)
+            continue
+        if named not in (None, peer):
+            raise PeerLost(peer, "its address names another peer")
+        parsed = addresses.parse(where)
+        (near if addresses.is_near(parsed) else far).append(parsed)
+    tcp = [address for address in near if not addresses.is_quic(address)]
+    return tcp or near, far
+
+
+async def _answers(near: Multiaddr) -> bool:
+    """Whether somebody listens at a near TCP address.
+
+    A closed TCP port says at once that nobody is there. The daemon would not: it remembers the
+    peer's QUIC addresses, dials them as well, and a closed QUIC port only shows by silence.
+    """
+    if addresses.is_quic(near):
+        return True
+    host, port = near.value_for_protocol(near.protocols()[0].name), near.value_for_protocol("tcp")
+    try:
+        async with asyncio.timeout(NEAR_ANSWER_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _binary(peer: PeerId) -> bytes:
+    binary: bytes = PeerID.from_base58(peer).to_bytes()
+    return binary
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    for marker, reason in _REASONS.items():
+        if marker in text:
+            return reason
+    return " ".join(text.split())[:120]

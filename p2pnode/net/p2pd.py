@@ -1,0 +1,263 @@
+"""The go-libp2p daemon as our child process: started with our flags, watched, never left behind.
+
+Rules:
+- it listens on one number for TCP and QUIC, or on nothing (clients), and it must get both;
+- its own DHT, gossip and relay service are off: they answer strangers;
+- it dies with us: by SIGTERM when closed, by the kernel when we are killed, and by itself when
+  nobody is connected to its socket. Ctrl-C does not reach it: it has a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from multiaddr import Multiaddr
+
+from p2pnode.errors import DaemonDied, PortBusy
+from p2pnode.net import addresses
+from p2pnode.net.control import Control
+from p2pnode.net.identity import Identity, write_new
+from p2pnode.net.libraries import P2PD_FILE
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 4001
+MAX_PORTS_TRIED = 1000
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 1.0
+MAX_TAIL_BYTES = 4096
+_READY = b"Peer ID:"
+_ALL_HOSTS = "0.0.0.0"
+_PR_SET_PDEATHSIG = 1
+
+
+class Daemon:
+    """A running p2pd. ``async with`` starts it; afterwards nothing of it is left.
+
+    Raises PortBusy when ``port`` is taken, DaemonDied when it does not start.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        folder: Path,
+        *,
+        host: str = _ALL_HOSTS,
+        port: int | None = None,
+        is_client: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.port = 0
+        """The number it listens on; 0 for a client."""
+        self.socket = folder / "p2pd.sock"
+        self.control = Control(self.socket)
+        self._identity = identity
+        self._host = host
+        self._explicit_port = port
+        self._is_client = is_client
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._tail = bytearray()
+        self._ready = asyncio.Event()
+        self._died = asyncio.Event()
+        self._is_expected_to_end = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 when it does not run."""
+        return self._process.pid if self._process else 0
+
+    async def __aenter__(self) -> Self:
+        key = self._identity.path
+        if key is None:
+            key = self.folder / "key"
+            write_new(key, self._identity)
+        await self._tasks.__aenter__()
+        try:
+            await self._start_somewhere(key)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._stop()
+        finally:
+            # The group would wrap what the caller's block raised: it hears of cancellation only.
+            if isinstance(error, asyncio.CancelledError):
+                await self._tasks.__aexit__(kind, error, trace)
+            else:
+                await self._tasks.__aexit__(None, None, None)
+
+    async def wait_died(self) -> None:
+        """Return never; raises DaemonDied when the process has ended by itself."""
+        await self._died.wait()
+        raise DaemonDied(self._obituary())
+
+    def expect_end(self) -> None:
+        """From now on its end is no accident."""
+        self._is_expected_to_end = True
+
+    async def _start_somewhere(self, key: Path) -> None:
+        if self._is_client:
+            await self._start(key, ["-noListenAddrs=1"])
+            return
+        for port in _candidates(self._explicit_port):
+            if not _is_free(self._host, port):
+                continue
+            hosts = addresses.listening(self._host, port)
+            await self._start(key, [f"-hostAddrs={','.join(hosts)}"])
+            if await self._has_both():
+                self.port = port
+                return
+            # Somebody took the number between our look and the daemon's. It goes on without.
+            await self._stop()
+        if self._explicit_port is not None:
+            raise PortBusy(f"port {self._explicit_port} is taken on {self._host}; try another")
+        raise PortBusy(f"no free port from {DEFAULT_PORT} on {self._host}")
+
+    async def _start(self, key: Path, where: list[str]) -> None:
+        self._ready.clear()
+        self.socket.unlink(missing_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            str(P2PD_FILE),
+            *_flags(self.socket, key),
+            *where,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"GOLOG_LOG_LEVEL": "error", "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"},
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+        )
+        self._tasks.create_task(self._watch(self._process), name="p2pd")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._ready.wait()
+        except TimeoutError as error:
+            raise DaemonDied(f"p2pd did not start within {START_TIMEOUT_S:g} s") from error
+        if self._died.is_set():
+            raise DaemonDied(self._obituary())
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Keep the end of what it prints, and notice its end."""
+        assert process.stdout is not None
+        while data := await process.stdout.read(MAX_TAIL_BYTES):
+            self._tail += data
+            if _READY in self._tail:
+                self._ready.set()
+            del self._tail[:-MAX_TAIL_BYTES]
+        status = await process.wait()
+        if process is self._process and not self._is_expected_to_end:
+            log.warning("p2pd ended: status=%d", status)
+            self._died.set()
+            self._ready.set()
+
+    async def _has_both(self) -> bool:
+        """Whether it listens on TCP and on QUIC: it starts with one of them, too."""
+        _, found = await self.control.identify()
+        kinds = {addresses.is_quic(Multiaddr(address)) for address in found}
+        return kinds == {True, False}
+
+    async def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await process.wait()
+            except TimeoutError:
+                log.warning("p2pd did not end within %g s: killed", STOP_TIMEOUT_S)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+
+    def _obituary(self) -> str:
+        status = self._process.returncode if self._process else None
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines and status else ""
+        return f"p2pd ended (status {status}) {last[:200]}".rstrip()
+
+
+def _flags(control: Path, key: Path) -> list[str]:
+    return [
+        f"-listen=/unix{control}",
+        f"-id={key}",
+        "-connManager=1",
+        "-connLo=1024",
+        "-connHi=2048",
+        "-autonat=0",
+        "-natPortMap=0",
+        "-relay=0",
+        "-relayService=0",
+        "-autoRelay=0",
+        "-tls=1",
+        "-b=0",
+        "-idleTimeout=30s",
+    ]
+
+
+def _candidates(explicit: int | None) -> Iterable[int]:
+    # An explicit number is tried again: somebody may only have looked at it just then.
+    if explicit is not None:
+        return (explicit,) * 3
+    return range(DEFAULT_PORT, DEFAULT_PORT + MAX_PORTS_TRIED)
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether nobody has the TCP or UDP port.
+
+    The daemon itself would not tell: it shares a TCP port with other daemons of the same user.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
+                raise PortBusy(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return True
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What the child runs before it becomes p2pd: the kernel kills it when we die.
+
+    Elsewhere than on Linux it goes when its control connection does, or after its idle timeout.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return before_exec

@@ -1,0 +1,1 @@
+"""Being part of a swarm: joining it, announcing ourselves, and seeing who is there."""

@@ -1,0 +1,257 @@
+"""Finding a swarm, and finding it again. The rules:
+
+- an explicit ``--join`` is all we try at first, and it failing is an error;
+- otherwise we try the nodes running in this home, the last good peers and the public list, all at
+  once; when none answers, a node is its own swarm and a client gives up;
+- one that answers is enough: the others may be dead or frozen without our waiting for them;
+- a node keeps trying whom it has not met, so that islands merge, and one that has lost everybody
+  finds those again whom it knew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
+from p2pnode.errors import BadRequest, JoinFailed, P2PNodeError, PeerError
+from p2pnode.swarm.running import running_addresses
+from p2pnode.types import PeerId
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 0.25
+"""How long the others may still answer after the first one did."""
+EXPLORE_WITHIN_S = 3.0
+RETRY_S = 2.0
+MAX_RETRY_S = 30.0
+SAVE_INTERVAL_S = 60.0
+MAX_CANDIDATES = 128
+
+
+class Meeting(Protocol):
+    """What joining needs of a directory."""
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """The nodes that we know."""
+        ...
+
+    def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
+        """Where a node is; may be empty."""
+        ...
+
+    async def meet(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Get to know a node; raises PeerError, or JoinFailed when its clock and ours differ."""
+        ...
+
+    async def explore(self) -> None:
+        """Find the nodes around us; raises JoinFailed when it takes too long."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JoinSources:
+    """Where to look for a swarm."""
+
+    home: Path
+    explicit: tuple[str, ...] = ()
+    """Addresses from ``--join``; with any, nothing else is tried."""
+    public: tuple[str, ...] = ()
+    """Addresses from ``bootstrap_peers.txt``."""
+
+
+def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
+    """Addresses grouped by the peer that they end in; raises BadRequest without one."""
+    grouped: dict[PeerId, tuple[str, ...]] = {}
+    for address in addresses:
+        _, _, name = address.rpartition("/p2p/")
+        try:
+            peer = PeerId.parse(name)
+        except ValueError as error:
+            raise BadRequest(f"address {address[:200]!r} does not end in /p2p/PEER") from error
+        grouped[peer] = (*grouped.get(peer, ()), address)
+    return grouped
+
+
+class Joiner:
+    """Joins a swarm and keeps us in it."""
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        sources: JoinSources,
+        *,
+        own: PeerId,
+        wall_clock: Callable[[], float],
+        met: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``met`` is called when new nodes were met after joining: announce, so they know."""
+        self._meeting = meeting
+        self._sources = sources
+        self._own = own
+        self._wall_clock = wall_clock
+        self._met = met
+        self._known: dict[PeerId, tuple[str, ...]] = {}
+        self._saved_at = float("-inf")
+
+    async def join(self, *, may_found: bool) -> bool:
+        """Find a swarm; False when there is none and we are the first of our own.
+
+        may_found: whether to be that first one; else none is an error, as it always is with an
+        explicit ``--join``
+
+        Raises JoinFailed, also when the clock of the only ones that answered differs from ours,
+        and BadRequest on an explicit address without a peer id.
+        """
+        candidates = self._candidates()
+        errors = await self._meet_first(candidates)
+        if self._meeting.peers:
+            await self._explore()
+            self._remember()
+            log.info("joined: nodes=%d", len(self._meeting.peers))
+            return True
+        for error in errors:
+            if isinstance(error, JoinFailed):
+                raise error
+        tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
+        if self._sources.explicit:
+            raise JoinFailed(f"no node given with --join answered: {_shown(errors)}")
+        if not may_found:
+            raise JoinFailed(f"no swarm found: none of {tried}; name a node with --join ADDRESS")
+        log.info("no swarm found, starting one: tried=%d", len(candidates))
+        return False
+
+    async def run(self) -> None:
+        """Keep meeting nodes that we have not met and remember the good ones, until cancelled."""
+        retry_s = RETRY_S
+        try:
+            while True:
+                if await self._meet_strangers():
+                    retry_s = RETRY_S
+                self._remember()
+                await asyncio.sleep(retry_s if self._meeting.peers else RETRY_S)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
+        finally:
+            self._save()
+
+    # --- whom to try
+
+    def _candidates(self) -> dict[PeerId, tuple[str, ...]]:
+        sources = self._sources
+        candidates: dict[PeerId, tuple[str, ...]] = {}
+        if sources.explicit:
+            _add(candidates, by_peer(sources.explicit))
+        else:
+            _add(candidates, _good_addresses(running_addresses(sources.home / "run")))
+            last_good = load_peers(sources.home / FILE_NAME)
+            _add(candidates, {good.peer: good.addresses for good in last_good})
+            _add(candidates, _good_addresses(sources.public))
+        _add(candidates, self._known)
+        candidates.pop(self._own, None)
+        return dict(list(candidates.items())[:MAX_CANDIDATES])
+
+    # --- meeting them
+
+    async def _meet_first(self, candidates: Mapping[PeerId, tuple[str, ...]]) -> list[P2PNodeError]:
+        """Meet all at once; when one answers, the others have `GRACE_S` left."""
+        errors: list[P2PNodeError] = []
+        try:
+            async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as group:
+                for peer, addresses in candidates.items():
+                    group.create_task(
+                        self._meet(peer, addresses, errors, deadline), name=f"meet {peer.short}"
+                    )
+        except TimeoutError:
+            log.debug("joined without waiting for all: tried=%d", len(candidates))
+        return errors
+
+    async def _meet(
+        self,
+        peer: PeerId,
+        addresses: tuple[str, ...],
+        errors: list[P2PNodeError],
+        deadline: asyncio.Timeout | None,
+    ) -> None:
+        try:
+            await self._meeting.meet(peer, addresses)
+        except (PeerError, JoinFailed) as error:
+            log.debug("not met: peer=%s error=%s", peer.short, error)
+            errors.append(error)
+            return
+        if deadline is not None and deadline.when() is None:
+            deadline.reschedule(asyncio.get_running_loop().time() + GRACE_S)
+
+    async def _meet_strangers(self) -> bool:
+        """Try everybody whom we should know and do not; whether anybody is new."""
+        before = set(self._meeting.peers)
+        strangers = {
+            peer: addresses for peer, addresses in self._candidates().items() if peer not in before
+        }
+        errors: list[P2PNodeError] = []
+        async with asyncio.TaskGroup() as group:
+            for peer, addresses in strangers.items():
+                group.create_task(
+                    self._meet(peer, addresses, errors, None), name=f"meet {peer.short}"
+                )
+        for error in errors:
+            if isinstance(error, JoinFailed):
+                log.warning("a node cannot be met: error=%s", error)
+        if len(errors) == len(strangers):
+            return False
+        await self._explore()
+        num_new = len(set(self._meeting.peers) - before)
+        log.info("met nodes: new=%d nodes=%d", num_new, len(self._meeting.peers))
+        self._met()
+        return True
+
+    async def _explore(self) -> None:
+        try:
+            async with asyncio.timeout(EXPLORE_WITHIN_S):
+                await self._meeting.explore()
+        except (TimeoutError, JoinFailed) as error:
+            log.debug("exploring took too long: error=%r", str(error))
+
+    # --- whom to remember
+
+    def _remember(self) -> None:
+        for peer in self._meeting.peers:
+            addresses = self._meeting.addresses_of(peer)
+            if addresses:
+                self._known.pop(peer, None)
+                self._known[peer] = addresses
+        for peer in list(self._known)[: max(0, len(self._known) - MAX_CANDIDATES // 2)]:
+            del self._known[peer]
+        if self._wall_clock() - self._saved_at >= SAVE_INTERVAL_S:
+            self._save()
+
+    def _save(self) -> None:
+        now = self._saved_at = self._wall_clock()
+        known = set(self._meeting.peers)
+        good = [GoodPeer(peer, at, now) for peer, at in self._known.items() if peer in known]
+        if good:
+            save_peers(self._sources.home / FILE_NAME, good)
+
+
+def _add(candidates: dict[PeerId, tuple[str, ...]], more: Mapping[PeerId, tuple[str, ...]]) -> None:
+    for peer, addresses in more.items():
+        candidates[peer] = tuple(dict.fromkeys((*candidates.get(peer, ()), *addresses)))
+
+
+def _good_addresses(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
+    """Like `by_peer`, for lists that nobody typed just now: a bad line costs itself only."""
+    good: dict[PeerId, tuple[str, ...]] = {}
+    for address in addresses:
+        try:
+            _add(good, by_peer([address]))
+        except BadRequest as error:
+            log.warning("address ignored: error=%s", error)
+    return good
+
+
+def _shown(errors: Iterable[P2PNodeError]) -> str:
+    return "; ".join(str(error) for error in errors)[:500] or "only this node itself was named"

@@ -1,0 +1,1 @@
+"""Who said it: signed envelopes around what peers tell each other."""

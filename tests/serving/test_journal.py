@@ -1,0 +1,46 @@
+"""The journal gives back what was put in, in any chunks, after any truncation."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pnode.serving.journal import Journal
+from p2pnode.types import Tensor
+
+
+def rows_of(values: list[int]) -> Tensor:
+    """[tokens, 2] float32, each row marked by its value."""
+    return Tensor("float32", (len(values), 2), b"".join(bytes([value]) * 8 for value in values))
+
+
+def read(journal: Journal, start: int, chunk: int) -> list[int]:
+    """The marks of all rows from ``start`` on, checking the positions on the way."""
+    marks, at = [], start
+    for position, hidden in journal.chunks(start, chunk):
+        assert position == at
+        assert hidden.shape[0] <= chunk
+        at += hidden.shape[0]
+        data = bytes(hidden.data)
+        marks += [data[8 * row] for row in range(hidden.shape[0])]
+    return marks
+
+
+puts = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=12)
+
+
+@given(puts, st.integers(0, 20), st.integers(1, 6), st.integers(0, 70))
+def test_a_journal_is_a_list_of_rows(
+    puts: list[tuple[int, int]], start: int, chunk: int, cut: int
+) -> None:
+    journal, model, mark = Journal(), list[int](), 0
+    for back, count in puts:
+        position = max(0, len(model) - back)
+        values = [(mark + index) % 250 for index in range(count)]
+        mark += count
+        journal.put(position, rows_of(values))
+        model[position:] = values
+    journal.truncate(cut)
+    model = model[:cut]
+    assert journal.end == len(model)
+    assert read(journal, start, chunk) == model[start:]
