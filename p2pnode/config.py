@@ -9,7 +9,7 @@ import importlib.resources
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +58,11 @@ def home(folder: Path | None = None) -> Home:
     except RuntimeError:  # no HOME, no such user
         what = f"cannot tell where {escape(str(chosen))} is"
         raise LocalError(f"{what}; set P2PNODE_HOME to a folder of yours") from None
+
+
+def inherited_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a child process: ours, and what is added."""
+    return {**os.environ, **(added or {})}
 
 
 def _default_cache() -> Path:

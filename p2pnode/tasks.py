@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from p2pnode.errors import P2PNodeError
+
+T = TypeVar("T")
 
 
 class Tasks:
@@ -42,7 +44,7 @@ class Tasks:
                 raise min(leaves, key=lambda leaf: isinstance(leaf, P2PNodeError)) from error
         return False
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run something until it ends or the block is left."""
         task = self._group.create_task(work, name=name)
         self._running.add(task)

@@ -8,7 +8,6 @@ import typer
 
 from p2pnode.cli.options import Json
 from p2pnode.cli.output import Output
-from p2pnode.cli.run import run_async
 
 
 def bench(
@@ -16,8 +15,9 @@ def bench(
     *,
     json: Json = False,
 ) -> None:
-    """Measure this machine's swarm against one process without us."""
+    """Measure a swarm here next to one process without us."""
     from p2pnode.bench import run_bench  # heavy: torch
+    from p2pnode.cli.run import run_async
 
     output = Output(as_json=json)
     result = run_async(run_bench(name, output.note))

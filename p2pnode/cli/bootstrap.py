@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pnode.cli.options import Announce, Home, Host, Join, Json, Key, Port
 from p2pnode.cli.output import Output
-from p2pnode.cli.serve import node_swarm, run_node
+from p2pnode.cli.serve import node_swarm
 from p2pnode.config import NodeConfig
 
 
@@ -18,6 +18,8 @@ def bootstrap(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Be a peer through which others find the swarm, until Ctrl-C; needs no model."""
+    """Help others find the swarm until Ctrl-C; needs no model."""
     swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
+
     run_node(NodeConfig(cache=swarm.home.cache), swarm, Output(as_json=json))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from p2pnode.cli.options import Json
 from p2pnode.cli.output import Output
-from p2pnode.cli.run import run_async
 
 
 def demo(*, json: Json = False) -> None:
-    """Start nodes on this machine, stream a story through them, and kill one in mid-sentence."""
-    from p2pnode.demo.demo import run_demo  # heavy: torch
+    """See a swarm on this machine lose a node in mid-sentence."""
+    from p2pnode.cli.run import run_async
+    from p2pnode.cli.story import tell_story  # heavy: torch
 
-    output = Output(as_json=json)
-    result = run_async(run_demo(output))
-    output.event("result", **result)
+    run_async(tell_story(Output(as_json=json)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from p2pnode.cli.options import Home, Json, Key
 from p2pnode.cli.output import Output
+from p2pnode.config import home as find_home
 
-app = typer.Typer(help="This node's identity.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="This node's identity.", rich_markup_mode=None)
 
 
 @app.callback()
@@ -19,11 +18,10 @@ def keys() -> None:
 
 @app.command()
 def show(*, key: Key = None, home: Home = None, json: Json = False) -> None:
-    """Print the peer id of a key, made when there is none, and where it is kept."""
-    from p2pnode.config import NodeConfig
+    """Print this node's peer id and key file, made when there is none."""
     from p2pnode.net.identity import load_or_create  # heavy: libp2p
 
-    file: Path = key or NodeConfig.make(home=home).keys / "node.key"
+    file = key or find_home(home).keys / "node.key"
     identity = load_or_create(file)
     output = Output(as_json=json)
     output.result({"peer": identity.peer, "file": str(file.absolute())})

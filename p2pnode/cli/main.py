@@ -23,12 +23,10 @@ import typer
 
 from p2pnode import log
 from p2pnode.cli import bench, bootstrap, chat, demo, generate, keys, model, serve, status, version
-from p2pnode.cli.output import MESSAGE_LIMIT, Failed, Output, one_line
-from p2pnode.cli.run import INTERRUPTED, Interrupted
+from p2pnode.cli.exits import FAILED, INTERRUPTED, NO_CHAIN, USAGE, WELL, Failed, Interrupted
+from p2pnode.cli.output import MESSAGE_LIMIT, Output, one_line
 from p2pnode.errors import JoinFailed, NoChain, P2PNodeError
 from p2pnode.log import escape
-
-WELL, FAILED, USAGE, NO_CHAIN = 0, 1, 2, 3
 
 app = typer.Typer(
     name="p2pnode",
@@ -36,7 +34,7 @@ app = typer.Typer(
     epilog="Start with: p2pnode demo",
     add_completion=False,
     rich_markup_mode=None,
-    no_args_is_help=True,
+    invoke_without_command=True,
 )
 
 
@@ -49,6 +47,9 @@ def p2pnode(
     ] = False,
 ) -> None:
     """Run large language models on volunteers' machines, peer to peer."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(USAGE)
     is_node = context.invoked_subcommand in ("serve", "bootstrap")
     log.setup("debug" if debug else "info" if is_node else "error")
 
@@ -86,13 +87,14 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
     options = list(takewhile(lambda each: each != "--", arguments))
     report = Report(Output(as_json="--json" in options), "--debug" in options)
     try:
-        app(list(arguments), prog_name="p2pnode", standalone_mode=False)
+        status = app(list(arguments), prog_name="p2pnode", standalone_mode=False)
     except Interrupted as interrupted:
         return interrupted.status, False
     except KeyboardInterrupt:
         return INTERRUPTED, True
     except BrokenPipeError:
         _silence_stdout()
+        return WELL, True
     except Failed as failed:
         return report.failed(failed.error, failed.fields), True
     except P2PNodeError as error:
@@ -101,7 +103,7 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
         return report.misused(error), True
     except Exception as error:  # noqa: BLE001 - the last line: a bug must end in one line, too
         return report.bug(error), True
-    return WELL, True
+    return status or WELL, True
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,9 +58,7 @@ Model = Annotated[
         help="A Hugging Face id or a local folder; else the swarm's model, else the built-in one.",
     ),
 ]
-Host = Annotated[
-    str | None, typer.Option("--host", metavar="IP", help="The address to listen on.")
-]
+Host = Annotated[str | None, typer.Option("--host", metavar="IP", help="The address to listen on.")]
 Port = Annotated[
     int | None,
     typer.Option(

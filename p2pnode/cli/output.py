@@ -24,15 +24,6 @@ _LAYOUT = frozenset("\n\t\u200c\u200d")
 """Line breaks, and the joiners that some scripts and emoji need."""
 
 
-class Failed(Exception):  # carries an error to the last line
-    """An error of ours, with what scripts are told besides its kind and message."""
-
-    def __init__(self, error: P2PNodeError, **fields: Any) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.fields = fields
-
-
 @dataclass(frozen=True, slots=True)
 class Output:
     """Where a command's results go."""
@@ -58,6 +49,12 @@ class Output:
         """A piece of generated text, as it is; on a terminal without control characters."""
         if not self.as_json:
             shown = printable(text) if sys.stdout.isatty() else text
+            print(shown, end="", flush=True)
+
+    def paint(self, text: str, colour: str) -> None:
+        """Words of ours in the middle of generated text, in a colour of their own."""
+        if not self.as_json:
+            shown = f"{colour}{text}{PLAIN}" if sys.stdout.isatty() else text
             print(shown, end="", flush=True)
 
     def note(self, text: str) -> None:

@@ -10,22 +10,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from p2pnode.cli.exits import INTERRUPTED, WELL, Interrupted
 from p2pnode.errors import P2PNodeError
 
 T = TypeVar("T")
-
-INTERRUPTED = 130
-
-
-class Interrupted(Exception):  # the end of a command, not a fault
-    """A signal ended the command; what it had open is closed.
-
-    Threads that load or download may still run: leave the process without waiting for them.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"interrupted, exit status {status}")
-        self.status = status
 
 
 class Signals:
@@ -44,7 +32,7 @@ class Signals:
     @property
     def status(self) -> int:
         """The exit status of a command that was cancelled."""
-        return 0 if self._is_end_normal and self.received is signal.SIGTERM else INTERRUPTED
+        return WELL if self._is_end_normal and self.received is signal.SIGTERM else INTERRUPTED
 
     @contextmanager
     def only_cancel(self, part: asyncio.Task[Any]) -> Iterator[None]:
@@ -81,15 +69,17 @@ def run_async(command: Coroutine[Any, Any, T], signals: Signals | None = None) -
     Of errors that several tasks raised at once, the one that matters is raised alone.
     """
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    is_waited_for = True
     try:
-        return runner.run(_until_signal(command, signals or Signals()))
+        result = runner.run(_until_signal(command, signals or Signals()))
     except Interrupted:
-        is_waited_for = False
+        # Unlike `Runner.close` this does not wait for threads that load or download.
+        runner.get_loop().close()
         raise
-    finally:
-        if is_waited_for:
-            runner.close()
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result
 
 
 async def _until_signal(command: Coroutine[Any, Any, T], signals: Signals) -> T:

@@ -2,102 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Any
 
 from p2pnode.cli.options import Home, Join, Json, client_swarm
 from p2pnode.cli.output import Output
-from p2pnode.cli.run import run_async
 from p2pnode.config import ClientConfig
-from p2pnode.log import escape
-from p2pnode.types import Announcement, SwarmView, uncovered
-
-PUBLIC = "public"
-"""The only swarm that needs no membership."""
 
 
 def status(*, join: Join = None, home: Home = None, json: Json = False) -> None:
-    """Show the peers of the swarm, their layers, and the layers that nobody serves."""
+    """Show peers, their layers, and the layers nobody serves."""
     swarm = client_swarm(join, home)
-    config = ClientConfig(swarm=swarm, cache=swarm.home.cache)
-    show(run_async(_view(config)), now=time.time(), output=Output(as_json=json))
+    from p2pnode.cli.run import run_async
+    from p2pnode.cli.swarm_table import read_swarm, show  # heavy: hivemind
 
-
-async def _view(config: ClientConfig) -> SwarmView:
-    from p2pnode.swarm.p2p_network import client_network  # heavy: hivemind
-    from p2pnode.swarm.view import SwarmReader
-
-    clock = asyncio.get_running_loop().time
-    async with client_network(config).join() as joined:
-        reader = SwarmReader(joined.directory, wall_clock=config.wall_clock, monotonic=clock)
-        return await reader.view()
-
-
-def show(view: SwarmView, *, now: float, output: Output) -> None:
-    """Print a swarm; ``now`` is seconds since the epoch."""
-    peers = sorted(view.announcements, key=lambda a: (a.model, a.fingerprint, a.layers, a.peer))
-    models = [_model(view.of_model(key)) for key in sorted({a.fingerprint for a in peers})]
-    output.result(
-        {"swarm": PUBLIC, "models": models, "peers": [_peer(a, now) for a in peers]},
-    )
-    if not peers:
-        output.say("nobody serves a model here; start: p2pnode serve --layers FIRST-LAST")
-        return
-    output.table(
-        ("PEER", "LAYERS", "DTYPE", "DEVICE", "FREE", "STEP", "TOKENS/S", "AGE"),
-        [_row(announcement, now) for announcement in peers],
-    )
-    for model in models:
-        output.say(_coverage(model))
-
-
-def _model(view: SwarmView) -> dict[str, Any]:
-    one = view.announcements[0]
-    gaps = uncovered((a.layers for a in view.announcements), one.num_layers)
-    return {
-        "model": one.model,
-        "fingerprint": one.fingerprint,
-        "num_layers": one.num_layers,
-        "uncovered": [str(layers) for layers in gaps],
-    }
-
-
-def _peer(a: Announcement, now: float) -> dict[str, Any]:
-    return {
-        "peer": a.peer,
-        "model": a.model,
-        "fingerprint": a.fingerprint,
-        "layers": str(a.layers),
-        "dtype": a.numerics,
-        "device": a.device,
-        "vram_total_bytes": a.vram_total_bytes,
-        "vram_free_bytes": a.vram_free_bytes,
-        "latency_s": a.latency_s,
-        "tokens_per_s": a.tokens_per_s,
-        "addresses": list(a.addresses),
-        "age_s": max(0.0, now - a.issued_at),
-    }
-
-
-def _row(a: Announcement, now: float) -> tuple[str, ...]:
-    memory = f"{a.vram_free_bytes / 1e9:.1f} of {a.vram_total_bytes / 1e9:.1f} GB"
-    return (
-        a.peer.short,
-        str(a.layers),
-        escape(a.numerics, 20),
-        escape(f"{a.device} {a.device_name}", 32),
-        f"{memory} RAM" if a.device == "cpu" else memory,
-        f"{a.latency_s * 1e3:.1f} ms",
-        f"{a.tokens_per_s:.0f}",
-        f"{max(0.0, now - a.issued_at):.0f} s",
-    )
-
-
-def _coverage(model: dict[str, Any]) -> str:
-    name = f"{escape(model['model'], 80)} ({model['fingerprint'][:8]})"
-    layers = f"{model['num_layers']} layers"
-    if not model["uncovered"]:
-        return f"{name}: {layers}, all covered"
-    gaps = ", ".join(model["uncovered"])
-    return f"{name}: {layers}; nobody serves {gaps}"
+    view = run_async(read_swarm(ClientConfig(swarm=swarm, cache=swarm.home.cache)))
+    show(view, now=time.time(), output=Output(as_json=json))

@@ -76,8 +76,10 @@ class Calls:
             deadline.reschedule(now)
 
     async def _reach(self, peer: PeerId) -> None:
+        # Also a peer met before: without a connection the daemon would dial it by itself, on every
+        # address it remembers, and a dead one's QUIC address is silent for seconds.
+        await self._book.connect(peer)
         if peer not in self._met:
-            await self._book.connect(peer)
             await self._introduce(peer)
             self._met.add(peer)
 

@@ -29,8 +29,9 @@ from p2pnode.dht.records import (
     subkey_of,
 )
 from p2pnode.dht.shards import from_hivemind, to_hivemind
-from p2pnode.errors import BadRecord, JoinFailed, P2PNodeError
+from p2pnode.errors import BadRecord, DaemonDied, JoinFailed, P2PNodeError
 from p2pnode.net.transport import Transport
+from p2pnode.tasks import Tasks
 from p2pnode.types import Announcement, PeerId
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,9 @@ class ClockSkew(JoinFailed):
 class KademliaDirectory:
     """A `Directory` that also holds records for others, unless it is a client's.
 
-    ``async with`` registers its handlers on the transport's daemon; leaving the block ends every
-    call under way. After the daemon's death it must be left and made anew.
+    ``async with`` registers its handlers on the transport's daemon (they go with it) and raises
+    DaemonDied; leaving the block ends every call under way. After the daemon's death it must be
+    left and made anew.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class KademliaDirectory:
         self._calls = Calls(self.book, self._introduce, monotonic=monotonic)
         self._judge = RecordJudge()
         self._holder = Holder(self._judge)
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         install_guard()
@@ -108,25 +110,19 @@ class KademliaDirectory:
         trace: TracebackType | None,
     ) -> None:
         self._calls.close()
-        try:
-            await self._tasks.__aexit__(kind, error, trace)
-        finally:
-            if not self._is_client:
-                await self._unregister()
+        # Told of no error, the group waits for its searches instead of cancelling them, and does
+        # not wrap what the caller's block raised. They end soon: no call is answered now.
+        await self._tasks.__aexit__(None, None, None)
 
     async def _register(self) -> None:
-        """Answer the directory's calls; handlers of an earlier attempt are replaced."""
-        async with asyncio.timeout(SETUP_TIMEOUT_S):
-            await self._unregister()
-            await self._protocol.add_p2p_handlers(self._transport.p2p)
-            server = whois.WhoIsServer(self.book, self._transport)
-            await self._transport.serve(whois.WHOIS, server.handle)
-
-    async def _unregister(self) -> None:
-        # A dead daemon never answers: whoever rebuilds it starts with fresh handlers anyway.
-        with contextlib.suppress(P2PDaemonError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._protocol.remove_p2p_handlers(self._transport.p2p)
+        """Answer the directory's calls, instead of an earlier directory on this transport."""
+        try:
+            async with asyncio.timeout(SETUP_TIMEOUT_S):
+                await self._protocol.register()
+                server = whois.WhoIsServer(self.book, self._transport)
+                await self._transport.serve(whois.WHOIS, server.handle)
+        except (P2PDaemonError, TimeoutError) as error:
+            raise DaemonDied(f"p2pd does not accept handlers: {error!r}") from error
 
     # --- Directory
 
@@ -194,8 +190,8 @@ class KademliaDirectory:
         """
         self.book.learn(peer, addresses)
         self._calls.forgive(peer)
-        ahead_s = await self._protocol.ping(peer)
-        if abs(ahead_s) > MAX_CLOCK_SKEW_S:
+        ahead_s, uncertain_s = await self._protocol.ping(peer)
+        if abs(ahead_s) - uncertain_s > MAX_CLOCK_SKEW_S:
             await self._protocol.update_routing_table(None, to_hivemind(peer), responded=False)
             direction = "behind" if ahead_s > 0 else "ahead of"
             raise ClockSkew(
@@ -238,7 +234,7 @@ class KademliaDirectory:
         It is left to end by itself, soon, as each of its calls has a deadline: a search of
         hivemind's that is cancelled leaves tasks behind that nobody ends.
         """
-        task = self._tasks.create_task(operation, name=what)
+        task = self._tasks.start(operation, name=what)
         done, _ = await asyncio.wait({task}, timeout=OPERATION_TIMEOUT_S)
         if not done:
             raise JoinFailed(f"{what}: no answer in {OPERATION_TIMEOUT_S:.0f} s")

@@ -11,6 +11,8 @@ Differs from hivemind's in what strangers may do, and in what runs unseen:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 from typing import Any, Self
@@ -54,6 +56,7 @@ Found = tuple[ValueWithExpiration | None, Neighbours]
 
 BUCKET_SIZE = 20
 DEPTH_MODULO = 5
+RECORDS_AT_ONCE = 32
 MAX_KEYS = 4
 """In one request: four full shards are 3 MiB, and a reply may have 4."""
 
@@ -61,6 +64,7 @@ MAX_KEYS = 4
 class P2PNodeDirectory1(DHTProtocol):  # type: ignore[misc]
     """The class name and the ``rpc_`` methods name our protocol on the wire."""
 
+    _clock: Callable[[], float]
     _rpc_handlers = None
     _stub_type = None
     serializer = Plain
@@ -87,28 +91,36 @@ class P2PNodeDirectory1(DHTProtocol):  # type: ignore[misc]
         self.bucket_size, self.record_validator = BUCKET_SIZE, None
         self.storage, self.cache = HeldShards(holder, clock), DHTLocalStorage()
         self._calls, self._holder, self._judge = calls, holder, judge
-        self._clock: Callable[[], float] = clock
-        self._heard = heard
+        self._clock, self._heard = clock, heard
         # An empty node id tells others not to take us into their routing tables.
         node_id = b"" if is_client else self.node_id.to_bytes()
         self.node_info = dht_pb2.NodeInfo(node_id=node_id)
         return self
 
+    async def register(self) -> None:
+        """Let the daemon hand us these calls; raises P2PDaemonError."""
+        for method in ("rpc_ping", "rpc_store", "rpc_find"):
+            with contextlib.suppress(P2PDaemonError):  # none was registered: the usual case
+                await self.p2p.remove_protobuf_handler(f"{type(self).__name__}.{method}")
+        await self.add_p2p_handlers(self.p2p)
+
     # --- what we ask
 
-    async def ping(self, peer: PeerId) -> float:
-        """How far the peer's clock is ahead of ours in seconds, at least; raises PeerError."""
-        before: float = self._clock()
-        answer = await self._call(to_hivemind(peer), "rpc_ping", dht_pb2.PingRequest)
-        after: float = self._clock()
-        theirs = float(answer.dht_time)
-        return max(0.0, theirs - after) - max(0.0, before - theirs)
+    async def ping(self, peer: PeerId) -> tuple[float, float]:
+        """How far the peer's clock is ahead of ours, and how uncertain that is, in seconds.
+
+        Raises PeerError.
+        """
+        sent_at, answer = await self._call(to_hivemind(peer), "rpc_ping", dht_pb2.PingRequest)
+        received_at = self._clock()
+        middle = (sent_at + received_at) / 2
+        return float(answer.dht_time) - middle, (received_at - sent_at) / 2
 
     async def store(
         self, peer: PeerID, key: bytes, subkey: str, value: bytes, expires_at: float
     ) -> bool:
         """Whether the peer keeps the record; raises PeerError."""
-        answer = await self._call(
+        _, answer = await self._call(
             peer,
             "rpc_store",
             dht_pb2.StoreRequest,
@@ -125,47 +137,56 @@ class P2PNodeDirectory1(DHTProtocol):  # type: ignore[misc]
         wanted = list(keys)
         try:
             raw_keys = [key.to_bytes() for key in wanted]
-            answer = await self._call(peer, "rpc_find", dht_pb2.FindRequest, keys=raw_keys)
+            _, answer = await self._call(peer, "rpc_find", dht_pb2.FindRequest, keys=raw_keys)
             if len(answer.results) != len(wanted):
                 raise PeerMisbehaved(from_hivemind(peer), "answered other keys than it was asked")
-            return {
-                key: (self._read_shard(key, result), self._read_neighbours(peer, result))
-                for key, result in zip(wanted, answer.results, strict=True)
-            }
+            found = {}
+            for key, result in zip(wanted, answer.results, strict=True):
+                shard = await self._read_shard(key, result)
+                found[key] = shard, self._read_neighbours(peer, result)
         except (P2PNodeError, ValueError) as error:
             log.debug("directory peer failed: error=%r", str(error))
             await self.update_routing_table(None, peer, responded=False)
             return None
+        return found
 
-    async def _call(self, peer: PeerID, method: str, request_type: Any, **fields: Any) -> Any:
-        """One bounded call; the peer enters or leaves the routing table by its outcome."""
+    async def _call(
+        self, peer: PeerID, method: str, request_type: Any, **fields: Any
+    ) -> tuple[float, Any]:
+        """One bounded call: when it was sent, and the answer; raises PeerError.
+
+        The peer enters or leaves the routing table by its outcome.
+        """
         stub = super(DHTProtocol, self).get_stub(self.p2p, peer)
         request = request_type(peer=self.node_info, **fields)
         name = from_hivemind(peer)
 
-        async def call() -> Any:
+        async def call() -> tuple[float, Any]:
+            sent_at = self._clock()  # connecting has been done
             try:
-                return await getattr(stub, method)(request)
+                return sent_at, await getattr(stub, method)(request)
             except (P2PDaemonError, P2PHandlerError) as error:
                 raise PeerLost(name, f"directory call failed: {str(error)[:200]!r}") from error
 
         try:
-            answer = await self._calls.run(name, call)
+            sent_at, answer = await self._calls.run(name, call)
         except P2PNodeError:
             await self.update_routing_table(None, peer, responded=False)
             raise
         await self._note(peer, answer.peer)
-        return answer
+        return sent_at, answer
 
-    def _read_shard(self, key_id: DHTID, result: Any) -> ValueWithExpiration | None:
-        """The believable records of a reply."""
+    async def _read_shard(self, key_id: DHTID, result: Any) -> ValueWithExpiration | None:
+        """The believable records of a reply; others may run between their signature checks."""
         if result.type != dht_pb2.FOUND_DICTIONARY:
             return None
         shard = loads(result.value)
         if not isinstance(shard, DictionaryDHTValue):
             raise WireError("a shard that is no dictionary")
         now, key, good = self._clock(), KEY_OF_ID.get(key_id, b""), []
-        for subkey, (value, expires_at) in shard.items():
+        for number, (subkey, (value, expires_at)) in enumerate(shard.items()):
+            if number % RECORDS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 self._judge.check(key, subkey, value, expires_at, now=now)
             except BadRecord as error:

@@ -15,7 +15,9 @@ import torch
 
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Packed, Single
+from p2pnode.model.families import CODE_ERRORS
 from p2pnode.model.loader import load_tensors, read_config
+from p2pnode.model.memory import owned_ends
 from p2pnode.model.parts import Parts, fill
 from p2pnode.model.skeleton import Skeleton, build
 from p2pnode.model.tensor import TORCH_DTYPES
@@ -58,6 +60,8 @@ class Block:
         self.kv_bytes_per_token = 0
         """What one token costs in a cache, all our layers together."""
         self._parts = parts
+        self._skeleton: Skeleton | None = None
+        self._ranges: dict[LayerRange, Self] = {}
 
     @classmethod
     def load(
@@ -80,19 +84,17 @@ class Block:
         """
         config = read_config(folder)
         kind = TORCH_DTYPES[dtype]
-        with_ends = {
-            "embeds": ends and layers.start == 0,
-            "has_head": ends and layers.stop in ((spec.num_layers,) if layers else (0,)),
-        }
+        embeds, has_head = owned_ends(spec, layers, ends=ends)
         skeleton = build(config, kind, packs=True)
-        wanted = skeleton.wanted(layers, **with_ends)
+        wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
         loaded = load_tensors(folder, skeleton.model, wanted, kind, device, progress)
 
         def assemble(skeleton: Skeleton, *, packs: bool) -> Self:
             fill(skeleton.model, loaded.tensors)
-            parts = Parts(skeleton, layers, device=device, **with_ends)
+            parts = Parts(skeleton, layers, embeds=embeds, has_head=has_head, device=device)
             block = cls(parts, spec, layers, device=device, dtype=dtype)
             block.packs = packs
+            block._skeleton = skeleton
             return block
 
         block = assemble(skeleton, packs=True)
@@ -113,6 +115,29 @@ class Block:
     def has_head(self) -> bool:
         """Whether it makes logits."""
         return self._parts.head is not None
+
+    def part(self, layers: LayerRange) -> Self:
+        """A block of some of our layers over the same tensors; the same object each time.
+
+        Raises ValueError for layers that are not ours.
+        """
+        if layers == self.layers:
+            return self
+        if not self.layers.covers(layers) or self._skeleton is None:
+            raise ValueError(f"layers {layers} are not among {self.layers}")
+        if layers not in self._ranges:
+            parts = Parts(
+                self._skeleton,
+                layers,
+                embeds=self.embeds and layers.start == 0,
+                has_head=self.has_head and layers.stop == self.spec.num_layers,
+                device=self.device,
+            )
+            part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
+            part.packs = self.packs
+            part.kv_bytes_per_token = self.kv_bytes_per_token * len(layers) // len(self.layers)
+            self._ranges[layers] = part
+        return self._ranges[layers]
 
     def new_cache(self, max_tokens: int) -> KVCache:
         """An empty cache for a session of at most ``max_tokens`` tokens, filled as it grows."""
@@ -168,10 +193,13 @@ class Block:
         entries = [
             self._enter(part.entry, own) for part, own in zip(work, positions, strict=True)
         ]
-        if len(work) == 1:
-            return [self._parts.run(entries[0], positions[0], packed, packed=packed)[0]]
-        row, where = torch.cat(entries, 1), torch.cat(positions, 1)
-        return list(self._parts.run(row, where, packed, packed=packed)[0].split(lengths))
+        row, where = entries[0], positions[0]
+        if len(work) > 1:
+            row, where = torch.cat(entries, 1), torch.cat(positions, 1)
+        out = self._parts.run(row, where, packed, packed=packed)[0]
+        if packed.attended != len(self.layers):
+            raise ValueError(f"{self.spec.family} does not call the attention interface")
+        return list(out.split(lengths)) if len(work) > 1 else [out]
 
     def _forward_single(self, part: Work) -> torch.Tensor:
         """One session through the family's own attention."""
@@ -198,7 +226,7 @@ class Block:
         work = Work(cache=cache, position=0, entry=entry)
         try:
             self.forward([work])
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError):
+        except CODE_ERRORS:
             return False
         self.kv_bytes_per_token = cache.num_bytes
         return cache.is_whole

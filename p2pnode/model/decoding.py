@@ -111,7 +111,8 @@ class Pieces:
             plain = bytes(byte for byte in known if byte is not None)
             return plain if len(plain) == len(token) else token.encode()
         if self._has_byte_tokens and (byte := BYTE_TOKEN.fullmatch(token)):
-            return bytes.fromhex(byte[1])
+            is_dropped = anchor is None and not self._decode([token_id])
+            return b"" if is_dropped else bytes.fromhex(byte[1])
         if anchor is None:
             return self._decode([token_id])
         # Next to another token, because decoders drop the space that begins a text.
@@ -120,7 +121,7 @@ class Pieces:
     def _is_plain_word(self, token_id: int) -> bool:
         if self._is_byte_level or self.is_hidden(token_id):
             return False
-        token = self._tokenizer.id_to_token(token_id)
+        token: str = self._tokenizer.id_to_token(token_id)
         return token.isascii() and token.isalnum() and self._decode([token_id]) == token
 
     def _decode(self, token_ids: list[int]) -> str:

@@ -8,6 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
+CODE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What a family's code may raise on a config, weights or a call that it was not made for."""
+
 MAX_POSITIONS = {"bloom": 2048}
 """Families whose config does not say how long a text they were trained for."""
 
@@ -33,3 +48,29 @@ def cut_lists(config: Any, start: int, stop: int) -> None:
     for name, value in vars(config).items():
         if isinstance(value, list) and len(value) == num_layers and not name.startswith("_"):
             setattr(config, name, value[start:stop])
+
+
+def kv_widths(config: Any) -> tuple[int, int]:
+    """Numbers that one layer keeps of one token: as keys, as values."""
+    heads = config.num_attention_heads
+    if getattr(config, "kv_lora_rank", None):  # latent attention
+        return config.kv_lora_rank, config.qk_rope_head_dim
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    if config.model_type == "falcon":
+        kv_heads = _falcon_kv_heads(config)
+    return kv_heads * head_dim, kv_heads * head_dim
+
+
+def _falcon_kv_heads(config: Any) -> int:
+    """Falcon names its key-value heads three ways, by generation."""
+    if config.new_decoder_architecture:
+        heads: int = config.num_kv_heads
+        return heads
+    return 1 if config.multi_query else config.num_attention_heads
+
+
+def one_line(error: BaseException) -> str:
+    """An error of a family's code, for a sentence of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -77,7 +77,8 @@ def fingerprint(
     Raises ModelFilesError when a file is missing or not of the form that it should be.
     """
     known = dict(weights or {})
-    names = weight_names(folder)
+    is_single = SINGLE in known and not (folder / INDEX).exists()
+    names = (SINGLE,) if is_single else weight_names(folder)
     missing = [name for name in names if name not in known]
     known |= _local_sums(folder, missing, cache, progress)
     content = {
@@ -118,7 +119,7 @@ def weight_names(folder: Path) -> tuple[str, ...]:
 
 
 def weight_map(index: Path) -> dict[str, str]:
-    """The weight file of each tensor; raises ModelFilesError, also for names that leave a folder."""
+    """The weight file of each tensor; raises ModelFilesError, also for a name with a path."""
     found = read_json(index).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise ModelFilesError(f"{index} has no weight_map; fetch the model again")

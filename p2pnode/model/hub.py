@@ -71,8 +71,10 @@ def fetch(
         folder = hub.snapshot([*SMALL_FILES], revision=None)
         if not (folder / INDEX).exists():
             return _fetch_single(hub, folder, layers, with_ends)
-        weights = hub.weights(folder, weight_names(folder))
+        names = weight_names(folder)
+        weights = hub.weights(folder, names)
         wanted = wanted_files(weight_map(folder / INDEX), layers, with_ends=with_ends)
+        wanted += [name for name in names if name not in weights]  # small: read for their sum
         if wanted:
             hub.snapshot(wanted, revision=folder.name)
         return Fetched(folder, weights)
@@ -82,7 +84,7 @@ def _fetch_single(hub: _Hub, folder: Path, layers: LayerRange | None, with_ends:
     if not (folder / "config.json").exists():
         raise ModelFilesError(f"{hub.model} on the hub is no model: it has no config.json")
     weights = hub.weights(folder, (SINGLE,))
-    if layers is None or layers or with_ends:
+    if layers is None or layers or with_ends or not weights:
         hub.snapshot([SINGLE], revision=folder.name)
     return Fetched(folder, weights)
 

@@ -8,7 +8,6 @@ own conversion rules translate them.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,13 +27,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from p2pnode.errors import ModelFilesError, ModelUnsupported
-from p2pnode.model.families import max_positions
+from p2pnode.model.families import CODE_ERRORS, max_positions, one_line
+from p2pnode.model.fingerprint import INDEX, SINGLE, weight_map, weight_names
+from p2pnode.model.json_file import read_json
 from p2pnode.model.weights import WeightsFile
 from p2pnode.types import ModelSpec
-
-MAX_CONFIG_BYTES = 1 << 20
-MAX_INDEX_BYTES = 16 << 20
-
 
 def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
     """What everyone must know about a model, from its config.json alone.
@@ -58,7 +55,7 @@ def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
 
 def read_config(folder: Path) -> Any:
     """A model's config, checked; raises ModelFilesError, ModelUnsupported."""
-    table = _read_json(folder / "config.json", MAX_CONFIG_BYTES)
+    table = read_json(folder / "config.json")
     family = table.get("model_type")
     if table.get("auto_map"):
         raise ModelUnsupported(f"{folder} brings code of its own (auto_map), which is never run")
@@ -74,9 +71,9 @@ def read_config(folder: Path) -> Any:
         raise ModelUnsupported(f"{folder} holds {str(stated)[:60]}, not a {names[0]}")
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(table)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ModelFilesError(f"{folder / 'config.json'} is not a {family} config: {what}") from error
+    except CODE_ERRORS as error:
+        file = folder / "config.json"
+        raise ModelFilesError(f"{file} is no {family} config: {one_line(error)}") from error
     return config
 
 
@@ -116,7 +113,7 @@ def load_tensors(
             loaded.bytes_read += num_bytes
             progress(loaded.bytes_read, total)
 
-        kept = _kept_in_float32(model, dtype)
+        kept = float32_names(model, dtype)
 
         def read(target: str, source: str) -> torch.Tensor:
             kind = torch.float32 if any(name in target for name in kept) else dtype
@@ -135,20 +132,12 @@ def load_tensors(
 
 def weight_files(folder: Path) -> dict[str, Path]:
     """Every tensor's file, from the index, else from the only file's header."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        path = folder / "model.safetensors"
-        if not path.exists():
-            raise ModelFilesError(f"{folder} has no model.safetensors; only safetensors are read")
-        with WeightsFile(path) as file:
-            return dict.fromkeys(file.entries, path)
-    names = _read_json(index, MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise ModelFilesError(f"{index} has no weight_map; download it again")
-    for name in names.values():
-        if not isinstance(name, str) or name != Path(name).name or not name.endswith(".safetensors"):
-            raise ModelFilesError(f"{index} names the file {str(name)[:80]!r}; download it again")
-    return {tensor: folder / name for tensor, name in names.items()}
+    index = folder / INDEX
+    if index.exists():
+        return {tensor: folder / name for tensor, name in weight_map(index).items()}
+    weight_names(folder)
+    with WeightsFile(folder / SINGLE) as file:
+        return dict.fromkeys(file.entries, folder / SINGLE)
 
 
 class _Plan:
@@ -223,7 +212,7 @@ def _check_shape(
         raise ModelFilesError(f"{folder}: {name} is {shapes}; config and weights do not match")
 
 
-def _kept_in_float32(model: Any, dtype: torch.dtype) -> set[str]:
+def float32_names(model: Any, dtype: torch.dtype) -> set[str]:
     """Parts of names whose tensors a family computes in float32 whatever the dtype."""
     kept: set[str] = set()
     if dtype in (torch.float16, torch.bfloat16):
@@ -231,20 +220,3 @@ def _kept_in_float32(model: Any, dtype: torch.dtype) -> set[str]:
     if dtype is torch.float16:
         kept |= set(model._keep_in_fp32_modules or ())
     return kept
-
-
-def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(max_bytes + 1)
-    except OSError as error:
-        raise ModelFilesError(f"{path}: {error.strerror}; download the model again") from error
-    if len(text) > max_bytes:
-        raise ModelFilesError(f"{path} is larger than {max_bytes} bytes")
-    try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFilesError(f"{path} is not JSON; download the model again") from error
-    if not isinstance(table, dict):
-        raise ModelFilesError(f"{path} is not a table; download the model again")
-    return table

@@ -84,6 +84,8 @@ class Parts:
             first.register_forward_pre_hook(self._inject, with_kwargs=True)
 
     def _inject(self, module: Any, args: Any, kwargs: Any) -> Any:
+        if self._injected is None:  # another part that shares this layer is running
+            return None
         if "hidden_states" in kwargs:
             return args, {**kwargs, "hidden_states": self._injected}
         return (self._injected, *args[1:]), kwargs

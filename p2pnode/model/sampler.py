@@ -115,7 +115,8 @@ def _keep(scaled: Floats, sampling: Sampling) -> tuple[Ids, Floats]:
 def _best(kept: Ids, scaled: Floats, num_best: int) -> Ids:
     """The ``num_best`` best, and those equal to the last of them (as transformers does)."""
     threshold = np.partition(scaled[kept], -num_best)[-num_best]
-    return kept[scaled[kept] >= threshold]
+    best: Ids = kept[scaled[kept] >= threshold]
+    return best
 
 
 def _nucleus(kept: Ids, scaled: Floats, top_p: float) -> Ids:

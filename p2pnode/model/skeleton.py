@@ -18,11 +18,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM
 from transformers.initialization import no_init_weights
-from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model import attention
-from p2pnode.model.families import cut_lists
+from p2pnode.model.families import CODE_ERRORS, cut_lists, one_line
 from p2pnode.types import LayerRange
 
 
@@ -42,14 +41,33 @@ class _WeightsOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class Absent(nn.Module):
-    """Stands for a module whose work another block does: norms pass, embeddings add nothing."""
+class _Passing(nn.Module):
+    """Stands for a norm or projection that is another block's work: hidden states pass."""
 
-    def forward(self, first: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """Hidden states come back as they are; for indices, a zero that broadcasts."""
-        if first.is_floating_point():
-            return first
-        return torch.zeros(1, device=first.device)
+    def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """Any tensor, unchanged."""
+        return hidden
+
+
+class _Nothing(nn.Module):
+    """Stands for an embedding that is another block's work: it adds nothing."""
+
+    def forward(self, indices: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """A zero that broadcasts, whatever is looked up."""
+        return torch.zeros(1, device=indices.device)
+
+
+class _NormOutput:
+    """A decoder's output that has hidden states and nothing else that a causal model may read."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, index: int) -> torch.Tensor | None:
+        return self.last_hidden_state if index == 0 else None
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 class _Normed(nn.Module):
@@ -59,9 +77,9 @@ class _Normed(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, inputs_embeds: torch.Tensor, **_: Any) -> MoeModelOutputWithPast:
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> _NormOutput:
         """inputs_embeds: [1, tokens, hidden_size], raw output of the last layer."""
-        return MoeModelOutputWithPast(last_hidden_state=self.norm(inputs_embeds))
+        return _NormOutput(self.norm(inputs_embeds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +119,7 @@ class Skeleton:
 
     def trunk(self, layers: LayerRange) -> Any:
         """The decoder with our layers only: hidden states in, raw hidden states out."""
-        parts = self._others(Absent)
+        parts = self._absent()
         held = getattr(self.base, self.layers_name)
         parts[self.layers_name] = nn.ModuleList(list(held)[layers.start : layers.stop])
         trunk = _with(self.base, parts)
@@ -112,7 +130,7 @@ class Skeleton:
 
     def entry(self) -> Any:
         """The decoder without layers and norm: token ids in, what layer 0 receives out."""
-        norm: dict[str, nn.Module] = {self.norm_name: Absent()} if self.norm_name else {}
+        norm: dict[str, nn.Module] = {self.norm_name: _Passing()} if self.norm_name else {}
         return self.without_layers(_with(self.base, norm))
 
     def without_layers(self, decoder: Any) -> Any:
@@ -122,14 +140,15 @@ class Skeleton:
     def head(self) -> Any:
         """The causal model around the final norm: raw hidden states in, logits out."""
         norm = getattr(self.base, self.norm_name) if self.norm_name else nn.Identity()
-        return _with(self.model, {self.base_name: _Normed(norm)})
+        return _with_at(self.model, self.base_name, _Normed(norm))
 
-    def _others(self, make: Callable[[], nn.Module]) -> dict[str, nn.Module]:
-        """The decoder's children that have weights, except its layers, replaced."""
+    def _absent(self) -> dict[str, nn.Module]:
+        """Stand-ins for the final norm and the decoder's other children that have weights."""
         return {
-            name: make()
+            name: _Nothing() if isinstance(child, nn.Embedding) else _Passing()
             for name, child in self.base.named_children()
-            if name != self.layers_name and next(child.parameters(), None) is not None
+            if name != self.layers_name
+            and (name == self.norm_name or next(child.parameters(), None) is not None)
         }
 
 
@@ -140,15 +159,18 @@ def build(config: Any, dtype: torch.dtype, *, packs: bool) -> Skeleton:
     """
     attention.register()
     config = copy.deepcopy(config)
-    with no_init_weights(), _WeightsOnMeta():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    try:
+        with no_init_weights(), _WeightsOnMeta():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    except CODE_ERRORS as error:
+        raise ModelUnsupported(f"{config.model_type} cannot be built: {one_line(error)}") from error
     if packs and model._can_set_attn_implementation():
         model.set_attn_implementation(attention.NAME)
     model.eval()
-    base_name = model.base_model_prefix
-    base = getattr(model, base_name, None)
-    if not isinstance(base, nn.Module) or base is not model.get_decoder():
-        raise ModelUnsupported(f"{config.model_type} is not a plain decoder")
+    base = model.get_decoder()
+    base_name = next((name for name, module in model.named_modules() if module is base), "")
+    if not base_name or config.get_text_config() is not config:
+        raise ModelUnsupported(f"{config.model_type} is not a plain decoder of text")
     depth = config.num_hidden_layers
     lists = [
         name
@@ -173,3 +195,10 @@ def _with(module: Any, parts: Mapping[str, nn.Module]) -> Any:
     other = copy.copy(module)
     other._modules = {**module._modules, **parts}
     return other
+
+
+def _with_at(module: Any, path: str, part: nn.Module) -> Any:
+    """A copy of a module with another one deep inside; only what is on the way is copied."""
+    name, _, rest = path.partition(".")
+    inner = _with_at(getattr(module, name), rest, part) if rest else part
+    return _with(module, {name: inner})

@@ -49,6 +49,8 @@ def find_model(
     if model in BUILTIN_NAMES:
         folder = _packaged("builtin")
         return ModelFiles(BUILTIN_NAME, folder, fingerprint(folder, cache=cache), True)
+    if not model:
+        raise UnknownModel("the model's name is empty; give a folder or a hub id")
     folder = _folder(model)
     if folder.is_dir():
         found = folder.resolve()
@@ -58,7 +60,7 @@ def find_model(
         return ModelFiles(found.name, found, sums, False)
     _check_hub_id(model)
     # Only now: the hub's client takes half a second to import.
-    from p2pnode.model.hub import fetch  # noqa: PLC0415
+    from p2pnode.model.hub import fetch
 
     fetched = fetch(
         model, cache=cache, layers=layers, with_ends=with_ends, progress=progress, hub_url=hub_url
@@ -89,8 +91,6 @@ def _folder(model: str) -> Path:
 def _check_hub_id(model: str) -> None:
     """Raises UnknownModel for what is meant as a path, or can be neither."""
     shown = escape(model)
-    if not model:
-        raise UnknownModel("the model's name is empty; give a folder or a hub id")
     if model.startswith((".", "/", "~", "\\")) or model.count("/") > 1 or model.endswith("/"):
         raise UnknownModel(f"there is no folder {shown}")
     if not HUB_ID.fullmatch(model):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import tokenizers
-from tokenizers import processors
 
 from p2pnode.errors import BadRequest, ModelFilesError
 from p2pnode.log import escape
@@ -49,8 +48,6 @@ class TextCodec:
         named = _named_tokens(folder, settings)
         tokenizer = _load_tokenizer(folder / "tokenizer.json")
         tokenizer.add_special_tokens([*named.values()])
-        if "add_bos_token" in settings or "add_eos_token" in settings:
-            _surround(tokenizer, settings, named)
         return cls(
             tokenizer,
             eos_token_ids=_eos_token_ids(folder, tokenizer, named),
@@ -138,16 +135,6 @@ def _named_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     return named
 
 
-def _surround(tokenizer: Any, settings: Mapping[str, Any], named: Mapping[str, str]) -> None:
-    """Begin and end prompts as the settings say explicitly, whatever the tokenizer does itself."""
-    bos = named.get("bos_token") if settings.get("add_bos_token") else None
-    eos = named.get("eos_token") if settings.get("add_eos_token") else None
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[part for part in (bos, "$A:0", eos) if part],
-        special_tokens=[(text, tokenizer.token_to_id(text)) for text in (bos, eos) if text],
-    )
-
-
 def _eos_token_ids(folder: Path, tokenizer: Any, named: Mapping[str, str]) -> frozenset[int]:
     """From the first of generation config, config, tokenizer config that says it."""
     config = read_json_if_there(folder / "config.json")
@@ -158,7 +145,7 @@ def _eos_token_ids(folder: Path, tokenizer: Any, named: Mapping[str, str]) -> fr
         inner if isinstance(inner, dict) else {},
         {"eos_token_id": tokenizer.token_to_id(named.get("eos_token", ""))},
     )
-    said = next((s["eos_token_id"] for s in sources if s.get("eos_token_id") is not None), [])
+    said: Any = next((s["eos_token_id"] for s in sources if s.get("eos_token_id") is not None), [])
     ids = said if isinstance(said, list) else [said]
     if not all(type(token_id) is int and token_id >= 0 for token_id in ids):
         raise ModelFilesError(f"eos_token_id of {folder} is not a token id or a list of them")

@@ -46,10 +46,7 @@ def parse(where: str) -> Multiaddr:
 
 def listening(host: str, port: int) -> tuple[str, str]:
     """TCP and QUIC on one number; BadRequest when ``host`` is not an IP address."""
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError as error:
-        raise BadRequest(f"host {host[:60]!r} is not an IP address, e.g. 0.0.0.0") from error
+    ip = _host_ip(host)
     prefix = f"/ip{ip.version}/{ip}"
     return f"{prefix}/tcp/{port}", f"{prefix}/udp/{port}/quic-v1"
 
@@ -68,7 +65,7 @@ def dialable(peer: PeerId, host: str, port: int, announce: Iterable[str]) -> tup
         if named not in (None, peer):
             raise BadRequest(f"cannot announce {address[:80]!r}: it is another peer's")
         found.append(where)
-    ip = ipaddress.ip_address(host)
+    ip = _host_ip(host)
     hosts = _interface_hosts(ip.version) if ip.is_unspecified else [str(ip)]
     for each in hosts:
         found += listening(each, port)
@@ -87,6 +84,13 @@ def is_near(where: Multiaddr) -> bool:
 def is_quic(where: Multiaddr) -> bool:
     """Whether an address is QUIC, else it is TCP."""
     return str(where.protocols()[-1].name) == "quic-v1"
+
+
+def _host_ip(host: str) -> IPAddress:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError as error:
+        raise BadRequest(f"host {host[:60]!r} is not an IP address, e.g. 0.0.0.0") from error
 
 
 def _interface_hosts(version: int) -> list[str]:

@@ -14,15 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from multiaddr import Multiaddr
-
 from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net import addresses
 from p2pnode.net.control import STREAM_BUFFER_BYTES, TIMEOUT_S, Refusal, read_stream_info
+from p2pnode.net.dialling import binary, dial, reason
 from p2pnode.net.identity import Identity
 from p2pnode.net.libp2p_stream import LibP2PStream
-from p2pnode.net.libraries import Multiaddr as HivemindMultiaddr
-from p2pnode.net.libraries import PeerID
+from p2pnode.net.libraries import Multiaddr, PeerID
 from p2pnode.net.p2pd import Daemon
 from p2pnode.net.run_folder import run_folder
 from p2pnode.net.transport import ByteStream, StreamHandler
@@ -32,19 +30,6 @@ from p2pnode.types import PeerId
 log = logging.getLogger(__name__)
 
 MAX_STREAMS = 8192
-MAX_ADDRESSES = 16
-NEAR_TIMEOUT_S = 1.5
-NEAR_ANSWER_TIMEOUT_S = 0.3
-_REASONS = {
-    "peer id mismatch": "another peer answers at its address",
-    "dial to self": "is ourselves",
-    "no addresses": "has no address that we know",
-    "connection refused": "cannot be reached (connection refused)",
-    "deadline exceeded": "did not answer",
-    "protocols not supported": "does not speak the protocol",
-    "no route to host": "cannot be reached (no route)",
-    "network is unreachable": "cannot be reached (network is unreachable)",
-}
 
 
 class P2PTransport:
@@ -160,35 +145,14 @@ class P2PTransport:
         Near addresses (this machine, its networks) are tried first and over TCP, which costs less
         there; the others all at once, QUIC a little before TCP.
         """
-        near, far = _sorted_for_dialling(peer, addresses)
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._dial(peer, near, far)
-        except Refusal as error:
-            raise PeerLost(peer, _reason(error)) from error
-        except TimeoutError as error:
-            raise PeerTimeout(peer, f"did not answer within {TIMEOUT_S:g} s") from error
-
-    async def _dial(self, peer: PeerId, near: list[Multiaddr], far: list[Multiaddr]) -> None:
-        control, peer_id = self._daemon.control, _binary(peer)
-        if peer_id in await control.connected_peers():
-            return
-        answering = [a.to_bytes() for a in near if await _answers(a)]
-        if near and not answering and not far:
-            raise PeerLost(peer, "cannot be reached (connection refused)")
-        if answering and far:
-            try:
-                return await control.connect(peer_id, answering, NEAR_TIMEOUT_S)
-            except (Refusal, TimeoutError) as error:
-                log.debug("not near: peer=%s error=%s", peer.short, _reason(error))
-        await control.connect(peer_id, [a.to_bytes() for a in far] or answering)
+        await dial(self._daemon.control, peer, addresses)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises PeerLost, PeerTimeout or DaemonDied."""
         try:
-            reader, writer = await self._daemon.control.open_stream(_binary(peer), protocol)
+            reader, writer = await self._daemon.control.open_stream(binary(peer), protocol)
         except Refusal as error:
-            raise PeerLost(peer, _reason(error)) from error
+            raise PeerLost(peer, reason(error)) from error
         except TimeoutError as error:
             what = f"opened no stream within {TIMEOUT_S:g} s"
             raise PeerTimeout(peer, what) from error
@@ -200,8 +164,8 @@ class P2PTransport:
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Answer inbound streams of this protocol; each runs as a task of the transport."""
         self._handlers[protocol] = handler
-        # The multiaddr package would drop the path's first slash.
-        address = HivemindMultiaddr(f"/unix{self._accept_path()}").to_bytes()
+        # hivemind's class: the multiaddr package drops the path's first slash.
+        address = Multiaddr(f"/unix{self._accept_path()}").to_bytes()
         try:
             await self._daemon.control.accept_at(address, protocol)
         except (Refusal, TimeoutError) as error:
@@ -247,56 +211,6 @@ class P2PTransport:
         """When the daemon dies, fail what would wait for ever."""
         try:
             await self._daemon.wait_died()
-        except DaemonDied:
+        except DaemonDied as error:
+            log.warning("p2pd died: error=%s", error)
             fail_calls(self.p2p)
-
-
-def _sorted_for_dialling(
-    peer: PeerId, texts: tuple[str, ...]
-) -> tuple[list[Multiaddr], list[Multiaddr]]:
-    """Near addresses without needless QUIC, and all others. PeerLost when one is not the peer's."""
-    near: list[Multiaddr] = []
-    far: list[Multiaddr] = []
-    for text in texts[:MAX_ADDRESSES]:
-        try:
-            where, named = addresses.split(text)
-        except ValueError as error:
-            log.debug("address skipped: peer=%s error=%s", peer.short, error)
-            continue
-        if named not in (None, peer):
-            raise PeerLost(peer, "its address names another peer")
-        parsed = addresses.parse(where)
-        (near if addresses.is_near(parsed) else far).append(parsed)
-    tcp = [address for address in near if not addresses.is_quic(address)]
-    return tcp or near, far
-
-
-async def _answers(near: Multiaddr) -> bool:
-    """Whether somebody listens at a near TCP address.
-
-    A closed TCP port says at once that nobody is there. The daemon would not: it remembers the
-    peer's QUIC addresses, dials them as well, and a closed QUIC port only shows by silence.
-    """
-    if addresses.is_quic(near):
-        return True
-    host, port = near.value_for_protocol(near.protocols()[0].name), near.value_for_protocol("tcp")
-    try:
-        async with asyncio.timeout(NEAR_ANSWER_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
-
-
-def _binary(peer: PeerId) -> bytes:
-    binary: bytes = PeerID.from_base58(peer).to_bytes()
-    return binary
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    for marker, reason in _REASONS.items():
-        if marker in text:
-            return reason
-    return " ".join(text.split())[:120]

@@ -67,17 +67,14 @@ class Daemon:
         self._host = host
         self._explicit_port = port
         self._is_client = is_client
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: _Child | None = None
         self._tasks = asyncio.TaskGroup()
-        self._tail = bytearray()
-        self._ready = asyncio.Event()
-        self._died = asyncio.Event()
         self._is_expected_to_end = False
 
     @property
     def pid(self) -> int:
         """Its process id; 0 when it does not run."""
-        return self._process.pid if self._process else 0
+        return self._child.process.pid if self._child else 0
 
     async def __aenter__(self) -> Self:
         key = self._identity.path
@@ -109,8 +106,13 @@ class Daemon:
 
     async def wait_died(self) -> None:
         """Return never; raises DaemonDied when the process has ended by itself."""
-        await self._died.wait()
-        raise DaemonDied(self._obituary())
+        child = self._child
+        if child is None:
+            raise DaemonDied("p2pd does not run")
+        await child.ended.wait()
+        if self._is_expected_to_end:
+            await asyncio.Event().wait()
+        raise DaemonDied(child.obituary())
 
     def expect_end(self) -> None:
         """From now on its end is no accident."""
@@ -135,9 +137,8 @@ class Daemon:
         raise PortBusy(f"no free port from {DEFAULT_PORT} on {self._host}")
 
     async def _start(self, key: Path, where: list[str]) -> None:
-        self._ready.clear()
         self.socket.unlink(missing_ok=True)
-        self._process = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             str(P2PD_FILE),
             *_flags(self.socket, key),
             *where,
@@ -148,28 +149,15 @@ class Daemon:
             start_new_session=True,
             preexec_fn=_die_with_parent(),
         )
-        self._tasks.create_task(self._watch(self._process), name="p2pd")
+        self._child = child = _Child(process)
+        self._tasks.create_task(child.watch(), name="p2pd")
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await self._ready.wait()
+                await child.ready.wait()
         except TimeoutError as error:
             raise DaemonDied(f"p2pd did not start within {START_TIMEOUT_S:g} s") from error
-        if self._died.is_set():
-            raise DaemonDied(self._obituary())
-
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Keep the end of what it prints, and notice its end."""
-        assert process.stdout is not None
-        while data := await process.stdout.read(MAX_TAIL_BYTES):
-            self._tail += data
-            if _READY in self._tail:
-                self._ready.set()
-            del self._tail[:-MAX_TAIL_BYTES]
-        status = await process.wait()
-        if process is self._process and not self._is_expected_to_end:
-            log.warning("p2pd ended: status=%d", status)
-            self._died.set()
-            self._ready.set()
+        if child.ended.is_set():
+            raise DaemonDied(child.obituary())
 
     async def _has_both(self) -> bool:
         """Whether it listens on TCP and on QUIC: it starts with one of them, too."""
@@ -178,9 +166,9 @@ class Daemon:
         return kinds == {True, False}
 
     async def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
+        if self._child is None or self._child.process.returncode is not None:
             return
+        process = self._child.process
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
             try:
@@ -192,11 +180,35 @@ class Daemon:
                 if process.returncode is None:
                     process.kill()
 
-    def _obituary(self) -> str:
-        status = self._process.returncode if self._process else None
-        lines = self._tail.decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines and status else ""
-        return f"p2pd ended (status {status}) {last[:200]}".rstrip()
+
+class _Child:
+    """One process, and the end of what it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.ready = asyncio.Event()
+        """It listens, or has ended."""
+        self.ended = asyncio.Event()
+        self._tail = bytearray()
+
+    async def watch(self) -> None:
+        """Read what it prints, so that it never waits for us, until it ends."""
+        assert self.process.stdout is not None
+        while data := await self.process.stdout.read(MAX_TAIL_BYTES):
+            self._tail += data
+            if _READY in self._tail:
+                self.ready.set()
+            del self._tail[:-MAX_TAIL_BYTES]
+        await self.process.wait()
+        self.ended.set()
+        self.ready.set()
+
+    def obituary(self) -> str:
+        """How it ended, in one line."""
+        lines = self._tail.decode(errors="replace").splitlines()
+        # What it prints when all is well is no reason.
+        said = [line for line in lines if not line.startswith(("/", "Peer ", "Control "))]
+        return f"p2pd ended (status {self.process.returncode}) {' '.join(said[-1:])[:200]}".rstrip()
 
 
 def _flags(control: Path, key: Path) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from p2pnode.config import NodeConfig
-from p2pnode.errors import BadLayerRange, BadRequest, DoesNotFit
+from p2pnode.errors import BadLayerRange, DoesNotFit
 from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
 from p2pnode.model.device import choose_device, default_dtype
@@ -14,7 +14,7 @@ from p2pnode.model.loader import read_spec
 from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
 from p2pnode.node.figures import Figures, measure
-from p2pnode.types import DTYPE_BYTES, LayerRange, ModelSpec
+from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,17 @@ def load_block(
     files = find_model(name, cache=config.cache, layers=layers)
     spec = read_spec(files.folder, files.name, files.fingerprint)
     check_layers(layers, spec)
+    whole = LayerRange(0, spec.num_layers)
     device = choose_device(config.device)
-    dtype, reason = _dtype(config, files.folder, device)
+    dtype, reason = config.dtype, "as asked"
+    if dtype == "auto":
+        dtype, reason = default_dtype(device, block_bytes(files.folder, spec, whole, "float32"))
     needed = block_bytes(files.folder, spec, layers, dtype)
     if needed > device.free_bytes:
         what = f"layers {layers} of {spec.name} need {_gb(needed)} in {dtype}"
         raise DoesNotFit(f"{what}, {device.name} has {_gb(device.free_bytes)} free; serve fewer")
-    ensure_supported(files.folder, spec, cache=config.cache)
+    if not files.is_builtin:  # that one is proven by the tests
+        ensure_supported(files.folder, spec, cache=config.cache)
     block = Block.load(
         files.folder, spec, layers, device=device.torch_name, dtype=dtype, progress=progress
     )

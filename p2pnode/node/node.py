@@ -71,10 +71,21 @@ class Node:
                 joined.directory, wall_clock=config.wall_clock, monotonic=loop.time
             )
             name = only_model(await reader.view())
-        block, figures = await loop.run_in_executor(None, load_block, config, name, layers)
+
+        def progress(done_bytes: int, total_bytes: int) -> None:
+            fields = {"done_bytes": done_bytes, "total_bytes": total_bytes}
+            loop.call_soon_threadsafe(self._on_event, "loading", fields)
+
+        block, figures = await loop.run_in_executor(
+            None, load_block, config, name, layers, progress
+        )
         return BlockServer(block, figures, config, self._on_event)
 
 
 def _listening(joined: Joined) -> dict[str, object]:
-    return {"peer": joined.transport.peer, "addresses": list(joined.transport.addresses)}
+    return {
+        "peer": joined.transport.peer,
+        "addresses": list(joined.transport.addresses),
+        "founded": joined.has_founded,
+    }
 

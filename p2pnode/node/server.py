@@ -72,6 +72,7 @@ class BlockServer:
             )
             tasks.start(announcer.run(), name="announcer")
             tasks.start(transport.wait_closed(), name="transport")
+            tasks.start(_announce_to_new(joined, announcer), name="announce-to-new")
             await announcer.wait_published()
             self.on_event("serving", self._serving(joined))
             await tasks.wait()
@@ -121,3 +122,10 @@ class BlockServer:
             expires_at=0.0,
         )
 
+
+async def _announce_to_new(joined: Joined, announcer: Announcer) -> None:
+    """Nodes that we meet later hear of us at once: two islands become one swarm."""
+    while True:
+        await joined.met.wait()
+        joined.met.clear()
+        announcer.announce_now()

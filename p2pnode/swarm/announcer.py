@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from p2pnode.dht.directory import Directory
 from p2pnode.dht.records import MAX_AHEAD_S, TTL_S
-from p2pnode.errors import BadRecord, JoinFailed, PeerError
+from p2pnode.errors import P2PNodeError
 from p2pnode.types import Announcement
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Announcer:
         announcement = self._dated(self._describe(), is_withdrawn=False)
         try:
             await self._directory.publish(announcement)
-        except (JoinFailed, PeerError, BadRecord) as error:
+        except P2PNodeError as error:
             log.warning("announcement not stored: error=%s retry_s=%.0f", error, RETRY_S)
             return False
         self._published.set()
@@ -85,8 +85,8 @@ class Announcer:
         try:
             async with asyncio.timeout(WITHDRAW_WITHIN_S):
                 await self._directory.publish(tombstone)
-        except (TimeoutError, JoinFailed, PeerError, BadRecord) as error:
-            log.info("announcement not withdrawn, it will expire: error=%s", error or "timeout")
+        except (TimeoutError, P2PNodeError) as error:
+            log.info("announcement not withdrawn, it will expire: error=%s", str(error) or "timeout")
 
     def _dated(self, announcement: Announcement, *, is_withdrawn: bool) -> Announcement:
         now = self._wall_clock()

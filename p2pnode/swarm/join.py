@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
-from p2pnode.errors import BadRequest, JoinFailed, P2PNodeError, PeerError
+from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
 from p2pnode.swarm.running import running_addresses
 from p2pnode.types import PeerId
 
@@ -106,7 +106,7 @@ class Joiner:
         explicit ``--join``
 
         Raises JoinFailed, also when the clock of the only ones that answered differs from ours,
-        and BadRequest on an explicit address without a peer id.
+        BadRequest on an explicit address without a peer id, and DaemonDied.
         """
         candidates = self._candidates()
         errors = await self._meet_first(candidates)
@@ -116,7 +116,7 @@ class Joiner:
             log.info("joined: nodes=%d", len(self._meeting.peers))
             return True
         for error in errors:
-            if isinstance(error, JoinFailed):
+            if isinstance(error, (JoinFailed, LocalError)):
                 raise error
         tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
         if self._sources.explicit:
@@ -179,7 +179,7 @@ class Joiner:
     ) -> None:
         try:
             await self._meeting.meet(peer, addresses)
-        except (PeerError, JoinFailed) as error:
+        except P2PNodeError as error:
             log.debug("not met: peer=%s error=%s", peer.short, error)
             errors.append(error)
             return

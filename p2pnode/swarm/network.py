@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pnode.dht.directory import Directory
@@ -12,15 +13,19 @@ from p2pnode.net.transport import Transport
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """An open transport whose directory has joined a swarm."""
+    """An open transport whose directory has joined a swarm, or is the first of its own."""
 
     transport: Transport
     directory: Directory
+    has_founded: bool = False
+    """Nobody answered: we are a swarm of our own, and keep looking for others."""
+    met: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nodes were met after joining, so that they should hear of us."""
 
 
 class Network(Protocol):
     """Opens a `Joined`; again after it has failed. Real: `P2PNetwork`; in memory: the lab's."""
 
     def join(self) -> AbstractAsyncContextManager[Joined]:
-        """Open the transport and join; raises JoinFailed, PortBusy, DaemonDied."""
+        """Open the transport and join; raises JoinFailed, PortBusy, KeyFileError, DaemonDied."""
         ...

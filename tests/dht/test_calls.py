@@ -51,12 +51,12 @@ def calls_to(peer: FakePeer) -> Calls:
     return Calls(AddressBook(peer.connect, peer.who_is), peer.introduce, monotonic=now)
 
 
-async def test_a_peer_is_connected_to_and_told_who_we_are_before_the_first_call() -> None:
+async def test_a_peer_is_connected_before_each_call_and_told_who_we_are_before_the_first() -> None:
     peer = FakePeer()
     calls = calls_to(peer)
     assert await calls.run(A, peer.answer) == "answer"
     assert await calls.run(A, peer.answer) == "answer"
-    assert peer.events == ["connect", "introduce", "call", "call"]
+    assert peer.events == ["connect", "introduce", "call", "connect", "call"]
     assert calls.num_answers == 2
 
 
@@ -86,8 +86,11 @@ async def test_the_rest_grows_each_time_up_to_a_minute_and_ends_with_an_answer()
     peer.is_away = False
     assert await calls.run(A, peer.answer) == "answer"
     peer.is_away = True
-    calls.forgive(A)
-    assert await calls.run(A, peer.answer) == "answer", "still connected"
+    with pytest.raises(PeerLost):
+        await calls.run(A, peer.answer)
+    await asyncio.sleep(QUIET_S + 0.001)
+    with pytest.raises(PeerLost, match="cannot be reached"):
+        await calls.run(A, peer.answer)
 
 
 async def test_a_peer_that_comes_back_can_be_forgiven() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from libp2p.crypto.keys import KeyPair
 
 from p2pnode.dht.directory import Directory
 from p2pnode.dht.memory import CUT_OFF_AFTER_S, MemoryDht, MemoryDirectory
@@ -22,8 +23,8 @@ from tests.support.announcements import NOW, announcement, key_pair
 ALICE, BOB = key_pair(1), key_pair(2)
 
 
-def directories(dht: MemoryDht, *keys: object) -> list[MemoryDirectory]:
-    return [MemoryDirectory(dht, each) for each in keys]  # type: ignore[arg-type]
+def directories(dht: MemoryDht, *keys: KeyPair) -> list[MemoryDirectory]:
+    return [MemoryDirectory(dht, each) for each in keys]
 
 
 async def test_what_one_publishes_the_other_reads() -> None:

@@ -82,14 +82,24 @@ def test_an_entry_of_wrong_types_is_not_believed(tmp_path: Path, field: str, val
     assert load_peers(path) == ()
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.recursive(st.none() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["version", "peers", "peer", "addresses", "seen_at"]), x)))  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries({"peer": inner, "addresses": inner, "seen_at": inner})
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON)
 def test_any_json_is_read_or_ignored(
     tmp_path_factory: pytest.TempPathFactory, value: object
 ) -> None:
-    path = tmp_path_factory.mktemp("fuzz") / "peers.json"
+    path = tmp_path_factory.getbasetemp() / "fuzzed.json"
     path.write_text(json.dumps({"version": 1, "peers": value}))
-    assert load_peers(path) in ((), load_peers(path))
+    assert load_peers(path) == (), "chance writes no peer id"
 
 
 def test_a_place_that_cannot_be_written_is_reported_not_raised(

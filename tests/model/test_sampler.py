@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_the_noise_of_a_release_is_the_noise_of_the_next() -> None:
 
 @pytest.mark.parametrize(
     ("axis", "draws"),
-    [("position", 30_000), ("seed", 30_000)],
+    [("position", 10_000), ("seed", 10_000)],
 )
 def test_tokens_are_distributed_as_softmax_says(axis: str, draws: int) -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0, 1.5, -2.0])
@@ -165,12 +166,12 @@ def transformers_keeps(
         steps.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p:
         steps.append(MinPLogitsWarper(sampling.min_p))
-    ids = torch.tensor([token_ids], dtype=torch.long)
+    ids: Any = torch.tensor([token_ids])
     scores: torch.Tensor = steps(ids, logits[None])[0]
     return scores
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     temperature=st.floats(0.2, 3.0),
@@ -209,7 +210,8 @@ def test_greedy_with_a_penalty_is_that_of_transformers() -> None:
     sampling = Sampling(repetition_penalty=1.7)
     for seed in range(30):
         logits, seen = random_logits(seed), list(range(seed, 200, 3))
-        scores = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([seen]), logits[None].clone())
+        ids: Any = torch.tensor([seen])
+        scores = RepetitionPenaltyLogitsProcessor(1.7)(ids, logits[None].clone())
         assert sample(logits, sampling, position=0, token_ids=seen) == int(scores.argmax())
 
 

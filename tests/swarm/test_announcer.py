@@ -34,7 +34,7 @@ class CountingDirectory(MemoryDirectory):
 
 
 @asynccontextmanager
-async def running(announcer: Announcer) -> AsyncIterator[Callable[[], None]]:
+async def running(announcer: Announcer) -> AsyncIterator[Callable[[], object]]:
     """Run it; the callable stops it, leaving the block waits for its end."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(announcer.run(), name="announcer")

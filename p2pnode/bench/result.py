@@ -1,0 +1,99 @@
+"""What a benchmark says: rows with a goal, and the machine they were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+import transformers
+
+from p2pnode.version import VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure. ``value`` is what the goal is about."""
+
+    metric: str
+    value: float
+    unit: str
+    baseline: float | None
+    """The same thing without us, from the same run."""
+    ratio: float | None
+    goal: str
+    """For people, e.g. ``<= 1.5``."""
+    met: bool
+    spread: str
+    """Smallest to largest of the rounds."""
+
+
+def at_most(
+    metric: str,
+    values: Sequence[float],
+    unit: str,
+    limit: float,
+    baseline: float | None = None,
+    ratio: float | None = None,
+) -> Row:
+    """A row whose median must not exceed ``limit``."""
+    value = median(values)
+    return Row(
+        metric=metric,
+        value=value,
+        unit=unit,
+        baseline=baseline,
+        ratio=ratio,
+        goal=f"<= {limit:g}",
+        met=value <= limit,
+        spread=_spread(values),
+    )
+
+
+def at_least(
+    metric: str,
+    values: Sequence[float],
+    unit: str,
+    limit: float,
+    baseline: float | None = None,
+) -> Row:
+    """A row of ratios whose median must reach ``limit``."""
+    value = median(values)
+    return Row(
+        metric=metric,
+        value=value,
+        unit=unit,
+        baseline=baseline,
+        ratio=value,
+        goal=f">= {limit:g}",
+        met=value >= limit,
+        spread=_spread(values),
+    )
+
+
+def result(rows: Sequence[Row]) -> dict[str, Any]:
+    """Rows and environment, ready for JSON."""
+    return {"environment": environment(), "rows": [asdict(row) for row in rows]}
+
+
+def environment() -> dict[str, Any]:
+    """What a reader must know to repeat the figures."""
+    return {
+        "p2pnode": VERSION,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+        "load_before": round(psutil.getloadavg()[0], 2),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.3g} to {max(values):.3g}"

@@ -1,0 +1,83 @@
+"""A node on the command line: what `serve` and `bootstrap` run and show."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from p2pnode.cli.output import Output, ProgressBar
+from p2pnode.cli.run import Signals, run_async
+from p2pnode.config import NodeConfig, SwarmConfig
+from p2pnode.log import escape
+from p2pnode.node.node import Node
+from p2pnode.swarm.p2p_network import node_network
+
+
+def run_node(config: NodeConfig, swarm: SwarmConfig, output: Output) -> None:
+    """Run a node until a signal ends it."""
+    face = NodeFace(output, ProgressBar("loading"))
+    signals = Signals(on_stop=face.stopping, is_end_normal=True)
+    run_async(_run_node(config, swarm, face), signals)
+
+
+async def _run_node(config: NodeConfig, swarm: SwarmConfig, face: NodeFace) -> None:
+    face.command = asyncio.current_task()
+    with face.bar:
+        await Node(config, node_network(swarm), face.on_event).run()
+
+
+@dataclass(slots=True)
+class NodeFace:
+    """Shows what a node does: its events for scripts, a few lines for people."""
+
+    output: Output
+    bar: ProgressBar
+    command: asyncio.Task[Any] | None = None
+
+    def on_event(self, event: str, fields: dict[str, Any]) -> None:
+        """See `OnEvent`. Whoever read our output and has gone ends the node, quietly."""
+        try:
+            self._show(event, fields)
+        except BrokenPipeError:
+            if self.command is not None:
+                self.command.cancel()
+
+    def stopping(self) -> None:
+        """A signal came."""
+        self.on_event("stopping", {})
+
+    def _show(self, event: str, fields: dict[str, Any]) -> None:
+        if event == "loading":
+            self.bar.update(fields["done_bytes"], fields["total_bytes"])
+            return
+        self.bar.stop()
+        self.output.event(event, **fields)
+        line = _line(event, fields)
+        if line:
+            self.output.say(line)
+
+
+def _line(event: str, fields: dict[str, Any]) -> str:
+    """What people read of an event; empty for none."""
+    match event:
+        case "listening":
+            return _listening(fields)
+        case "serving":
+            name, layers = escape(fields["model"]), fields["layers"]
+            return f"serving    layers {layers} of {name} in {fields['dtype']}; Ctrl-C leaves"
+        case "session_opened" | "session_closed":
+            what = event.replace("_", " ")
+            return f"{what}: layers {fields['layers']} for client {fields['client'][-8:]}"
+        case "stopping":
+            return "stopping"
+    return ""
+
+
+def _listening(fields: dict[str, Any]) -> str:
+    lines = [f"peer       {fields['peer']}"]
+    lines += [f"listening  {address}" for address in fields["addresses"]]
+    if fields["addresses"]:
+        join = f"p2pnode serve --layers FIRST-LAST --join {fields['addresses'][0]}"
+        lines.append(f"to join    {join}")
+    return "\n".join(lines)

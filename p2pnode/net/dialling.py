@@ -1,0 +1,115 @@
+"""How we reach a peer whose addresses a stranger told us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from multiaddr import Multiaddr
+
+from p2pnode.errors import PeerLost, PeerTimeout
+from p2pnode.net import addresses
+from p2pnode.net.control import TIMEOUT_S, Control, Refusal
+from p2pnode.net.libraries import PeerID
+from p2pnode.types import PeerId
+
+log = logging.getLogger(__name__)
+
+MAX_ADDRESSES = 16
+NEAR_TIMEOUT_S = 1.5
+NEAR_ANSWER_TIMEOUT_S = 0.3
+
+_REASONS = {
+    "peer id mismatch": "another peer answers at its address",
+    "dial to self": "is ourselves",
+    "no addresses": "has no address that we know",
+    "connection refused": "cannot be reached (connection refused)",
+    "deadline exceeded": "did not answer",
+    "protocols not supported": "does not speak the protocol",
+    "no route to host": "cannot be reached (no route)",
+    "network is unreachable": "cannot be reached (network is unreachable)",
+}
+
+
+async def dial(control: Control, peer: PeerId, texts: tuple[str, ...]) -> None:
+    """Make sure that a connection exists; raises PeerLost, PeerTimeout or DaemonDied.
+
+    Near addresses (this machine, its networks) are tried first and over TCP, which costs less
+    there; then the others all at once: the daemon tries QUIC a little before TCP.
+    """
+    near, far = _sorted(peer, texts)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await _dial(control, peer, near, far)
+    except Refusal as error:
+        raise PeerLost(peer, reason(error)) from error
+    except TimeoutError as error:
+        raise PeerTimeout(peer, f"did not answer within {TIMEOUT_S:g} s") from error
+
+
+def binary(peer: PeerId) -> bytes:
+    """A peer id as the daemon wants it."""
+    data: bytes = PeerID.from_base58(peer).to_bytes()
+    return data
+
+
+def reason(error: Exception) -> str:
+    """What the daemon said, in a few words of ours where we know them."""
+    text = str(error)
+    for marker, words in _REASONS.items():
+        if marker in text:
+            return words
+    return " ".join(text.split())[:120]
+
+
+async def _dial(
+    control: Control, peer: PeerId, near: list[Multiaddr], far: list[Multiaddr]
+) -> None:
+    peer_id = binary(peer)
+    if peer_id in await control.connected_peers():
+        return
+    answering = [address.to_bytes() for address in near if await _answers(address)]
+    if near and not answering and not far:
+        raise PeerLost(peer, "cannot be reached (connection refused)")
+    if answering and far:
+        try:
+            return await control.connect(peer_id, answering, NEAR_TIMEOUT_S)
+        except (Refusal, TimeoutError) as error:
+            log.debug("not near: peer=%s error=%s", peer.short, reason(error))
+    await control.connect(peer_id, [address.to_bytes() for address in far] or answering)
+
+
+def _sorted(peer: PeerId, texts: tuple[str, ...]) -> tuple[list[Multiaddr], list[Multiaddr]]:
+    """Near addresses without needless QUIC, and all others. PeerLost when one is not the peer's."""
+    near: list[Multiaddr] = []
+    far: list[Multiaddr] = []
+    for text in texts[:MAX_ADDRESSES]:
+        try:
+            where, named = addresses.split(text)
+        except ValueError as error:
+            log.debug("address skipped: peer=%s error=%s", peer.short, error)
+            continue
+        if named not in (None, peer):
+            raise PeerLost(peer, "its address names another peer")
+        parsed = addresses.parse(where)
+        (near if addresses.is_near(parsed) else far).append(parsed)
+    tcp = [address for address in near if not addresses.is_quic(address)]
+    return tcp or near, far
+
+
+async def _answers(near: Multiaddr) -> bool:
+    """Whether somebody listens at a near TCP address.
+
+    A closed TCP port says at once that nobody is there. The daemon would not: it remembers the
+    peer's QUIC addresses, dials them as well, and a closed QUIC port only shows by silence.
+    """
+    if addresses.is_quic(near):
+        return True
+    host = near.value_for_protocol(near.protocols()[0].name)
+    try:
+        async with asyncio.timeout(NEAR_ANSWER_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, near.value_for_protocol("tcp"))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,110 @@
+"""Real ``p2pnode`` processes: what they print, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+START_WITHIN_S = 120.0
+END_WITHIN_S = 60.0
+"""Imports alone take seconds, and on a busy machine far more; nothing waits longer than needed."""
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours, in which this checkout can be imported from any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def p2pnode(*arguments: str) -> list[str]:
+    """The command line of a ``p2pnode`` command."""
+    return [sys.executable, "-m", "p2pnode", *arguments]
+
+
+def run(
+    *arguments: str, stdin: str | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        p2pnode(*arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=START_WITHIN_S,
+        **{"env": environment(), **options},
+    )
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """One object per line, and nothing else."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class Command:
+    """A command that runs with ``--json`` until told otherwise; ``with`` ends it."""
+
+    def __init__(self, *arguments: str, **options: Any) -> None:
+        self._arguments = p2pnode(*arguments, "--json")
+        self._options = {"env": environment(), **options}
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.seen: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._arguments, stdout=subprocess.PIPE, text=True, **self._options
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_for(self, event: str, within_s: float = START_WITHIN_S) -> dict[str, Any]:
+        """The next event of that name; what comes before it is in ``seen``."""
+        while True:
+            line = self._lines.get(timeout=within_s)
+            if not line:
+                raise AssertionError(f"ended before {event!r}: {self.seen}")
+            self.seen.append(json.loads(line))
+            if self.seen[-1]["event"] == event:
+                return self.seen[-1]
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal, wait for the end and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(END_WITHIN_S)
+
+    def children(self) -> list[psutil.Process]:
+        """Its child processes now: the p2pd."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self._lines.put(line)
+        self._lines.put("")
+
+
+def sockets_in(folder: Path) -> list[str]:
+    """Names of the sockets that a home still has."""
+    return [path.name for path in folder.rglob("*") if path.is_socket()]

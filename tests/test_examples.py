@@ -1,0 +1,56 @@
+"""The examples run, against a real node where they need one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import ROOT, START_WITHIN_S, Command, environment
+
+NEEDS_NODE = {"ten_lines.py", "chat.py"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with a node that serves the whole built-in model."""
+    folder = tmp_path_factory.mktemp("home")
+    arguments = ("--layers", "0-26", "--host", "127.0.0.1", "--home", str(folder))
+    with Command("serve", *arguments) as node:
+        node.wait_for("serving")
+        yield folder
+
+
+def run(name: str, home: Path) -> str:
+    """Run an example to its end; returns what it printed."""
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    made = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=START_WITHIN_S,
+        env=environment(P2PNODE_HOME=str(home)),
+    )
+    assert made.returncode == 0, made.stderr
+    return made.stdout
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", sorted(NEEDS_NODE))
+def test_an_example_gets_text_from_the_node_of_its_home(name: str, home: Path) -> None:
+    assert len(run(name, home).strip()) > 20
+
+
+def test_three_stages_survive_a_death_and_name_the_layers_that_were_meant(tmp_path: Path) -> None:
+    lines = run("three_stages.py", tmp_path).splitlines()
+    assert lines[-2].endswith("as the unsplit model: True")
+    assert lines[-1].startswith("BadLayerRange: ")
+    assert "54-79" in lines[-1]
+
+
+def test_there_is_no_example_that_nobody_runs() -> None:
+    names = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert names == NEEDS_NODE | {"three_stages.py"}
