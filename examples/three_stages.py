@@ -14,6 +14,7 @@ import tempfile
 from contextlib import aclosing
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -44,7 +45,8 @@ def tiny_model(folder: Path, num_layers: int) -> Path:
         initializer_range=0.3,
         eos_token_id=None,
     )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    model: Any = AutoModelForCausalLM
+    model.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(str(files("p2pnode") / "model" / "builtin" / name), folder)
     return folder

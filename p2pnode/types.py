@@ -1,4 +1,4 @@
-"""The values that the packages hand each other: peers, layer ranges, tensors, announcements, chains.
+"""The values that packages hand each other: peers, layer ranges, tensors, announcements, chains.
 
 Pure: no I/O, no clock, no torch. Times are seconds, sizes bytes, ranges half-open.
 """

@@ -29,6 +29,7 @@ from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
 from p2pnode.node.processes import NodeProcess, NodeProcesses
 from p2pnode.types import LayerRange
+import itertools
 
 ROUNDS = 5
 DECODE_TOKENS = 48
@@ -167,7 +168,7 @@ async def _chain(
     place.mkdir()
     edges = [part * num_layers // parts for part in range(parts + 1)]
     async with NodeProcesses(place, model=model, environment=ONE_THREAD) as processes:
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             join = processes.nodes[0].address if processes.nodes else ""
             node = await processes.listen(LayerRange(start, stop), join)
             await processes.serve(node)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Self
+import itertools
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Timing:
     @classmethod
     def of(cls, began: float, at: Sequence[float], compute_s: float = 0.0) -> Self:
         """From the times of the tokens."""
-        gaps = tuple(later - earlier for earlier, later in zip(at, at[1:], strict=False))
+        gaps = tuple(later - earlier for earlier, later in itertools.pairwise(at))
         return cls(at[0] - began, gaps, compute_s)
 
     @property

@@ -77,6 +77,8 @@ def _line(event: str, fields: dict[str, Any]) -> str:
 def _listening(fields: dict[str, Any]) -> str:
     lines = [f"peer       {fields['peer']}"]
     lines += [f"listening  {address}" for address in fields["addresses"]]
+    if fields.get("founded"):
+        lines.append("swarm      a new one: nobody answered; still looking for others")
     if fields["addresses"]:
         join = f"p2pnode serve --layers FIRST-LAST --join {fields['addresses'][0]}"
         lines.append(f"to join    {join}")

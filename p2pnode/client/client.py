@@ -1,15 +1,15 @@
 """Generate text across the swarm. One request, from the top: `Client.stream`.
 
-    async with p2pnode.Client() as client:
-        async for event in client.stream("Once upon a time"):
-            ...
+async with p2pnode.Client() as client:
+    async for event in client.stream("Once upon a time"):
+        ...
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
 from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
-from p2pnode.pipeline.session import ChainSession, SessionLimits
+from p2pnode.pipeline.roles import SessionLimits
+from p2pnode.pipeline.session import ChainSession
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import Chain, Sampling
@@ -142,7 +143,7 @@ class Client:
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
 
         prompt: text, token ids, or chat messages. Closing the iterator (or cancelling the task)
@@ -274,6 +275,6 @@ def _config(join: tuple[str, ...], folder: Path | None) -> ClientConfig:
 
 
 def _real_network(config: ClientConfig) -> Network:
-    from p2pnode.swarm.p2p_network import client_network  # noqa: PLC0415 - heavy: hivemind, torch
+    from p2pnode.swarm.p2p_network import client_network
 
     return client_network(config)

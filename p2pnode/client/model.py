@@ -82,7 +82,7 @@ async def find_client_model(
 
 
 def _load(name: str | None, view: SwarmView, cache: Path, with_ends: bool) -> ClientModel:
-    files = _files(name, cache)
+    files = _files(name, cache, with_ends)
     if not view.of_model(files.fingerprint).announcements:
         served = sorted({f"{a.model} ({a.fingerprint[:8]})" for a in view.announcements})
         there = f"the swarm serves {', '.join(served)}" if served else "the swarm serves no model"
@@ -99,12 +99,12 @@ def _load(name: str | None, view: SwarmView, cache: Path, with_ends: bool) -> Cl
     return ClientModel(spec, codec, ends)
 
 
-def _files(name: str | None, cache: Path) -> ModelFiles:
+def _files(name: str | None, cache: Path, with_ends: bool) -> ModelFiles:
     """Our copy of a model's files; without a name the built-in ones."""
     builtin = find_model(None, cache=cache)
     if name in (None, builtin.name):
         return builtin
     try:
-        return find_model(name, cache=cache)
+        return find_model(name, cache=cache, layers=LayerRange(0, 0), with_ends=with_ends)
     except UnknownModel as error:
         raise UnknownModel(f"{error}. Give its folder or hub id with --model") from error

@@ -38,7 +38,9 @@ class Experience:
             for key in [key for key, until in table.items() if until <= now]:
                 del table[key]  # type: ignore[attr-defined]
         lost = {a.peer for a in view.announcements if self.lost.get(a.peer, -1) >= a.sequence}
-        return Avoid(frozenset(lost | self.refused.keys()), frozenset(self.slow), frozenset(self.links))
+        return Avoid(
+            frozenset(lost | self.refused.keys()), frozenset(self.slow), frozenset(self.links)
+        )
 
 
 class SwarmRouter:
@@ -69,7 +71,7 @@ class SwarmRouter:
         """See `Router.mend`."""
         return await self._find(num_tokens, chain, lost)
 
-    def blame(self, error: PeerError, reporter: PeerId | None) -> None:
+    def blame(self, error: PeerError, reporter: PeerId | None = None) -> None:
         """See `Router.blame`."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, PeerRefused):

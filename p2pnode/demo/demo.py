@@ -88,7 +88,10 @@ async def run_demo() -> AsyncGenerator[DemoEvent, None]:
                     yield NodeReady(_peer(node), node.layers, clock() - began)
             swarm = SwarmConfig(home=home(Path(folder)), join=(first.address,), starts_swarm=False)
             config = ClientConfig(swarm=swarm, cache=swarm.home.cache)
-            async with Client(config=config) as client, aclosing(_tell(client, nodes)) as story:
+            async with (
+                Client(config=config) as client,
+                aclosing(_tell(client, nodes, config.cache)) as story,
+            ):
                 async for event in story:
                     yield event
 
@@ -136,14 +139,14 @@ class _Course:
         return [b - a for a, b in zip(self.came_at, self.came_at[1:], strict=False)]
 
 
-async def _tell(client: Client, nodes: DemoNodes) -> AsyncGenerator[DemoEvent, None]:
+async def _tell(client: Client, nodes: DemoNodes, cache: Path) -> AsyncGenerator[DemoEvent, None]:
     """The story; kills a node of its chain in mid-sentence."""
     clock = asyncio.get_running_loop().time
     course = _Course()
     async with aclosing(client.stream(PROMPT, max_tokens=MAX_TOKENS)) as events:
         async for event in events:
             if isinstance(event, Done):
-                yield await _judge(client, event, course)
+                yield await _judge(client, event, course, cache)
                 return
             if isinstance(event, ChainChosen):
                 course.chains.append(event.chain)
@@ -163,12 +166,12 @@ def _kill(course: _Course, nodes: DemoNodes) -> Killed:
     return Killed(hop.peer, hop.layers, len(course.came_at))
 
 
-async def _judge(client: Client, done: Done, course: _Course) -> Story:
+async def _judge(client: Client, done: Done, course: _Course, cache: Path) -> Story:
     """Compare with the model in one piece, run by transformers in this process."""
     if course.killed is None:
         raise LocalError(f"the story ended after {len(done.token_ids)} tokens, before the death")
     loop = asyncio.get_running_loop()
-    expected = await loop.run_in_executor(None, _unsplit, client)
+    expected = await loop.run_in_executor(None, _unsplit, client, cache)
     gaps_s = course.gaps_s()
     return Story(
         done=done,
@@ -181,7 +184,7 @@ async def _judge(client: Client, done: Done, course: _Course) -> Story:
     )
 
 
-def _unsplit(client: Client) -> list[int]:
+def _unsplit(client: Client, cache: Path) -> list[int]:
     codec = client.model.codec
-    folder = find_model(None, cache=home().cache).folder
+    folder = find_model(None, cache=cache).folder
     return greedy(folder, codec.encode(PROMPT), MAX_TOKENS, codec.eos_token_ids)

@@ -30,6 +30,7 @@ from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, PeerId
+import itertools
 
 T = TypeVar("T")
 
@@ -174,4 +175,4 @@ def _config(cls: type[T], values: dict[str, Any]) -> T:
 def split(num_layers: int, parts: int) -> Sequence[str]:
     """Ranges of about the same length that cover all layers: ``["0-2", "3-5", ...]``."""
     edges = [round(part * num_layers / parts) for part in range(parts + 1)]
-    return [str(LayerRange(start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [str(LayerRange(start, stop)) for start, stop in itertools.pairwise(edges)]

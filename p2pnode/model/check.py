@@ -25,6 +25,7 @@ from p2pnode.model.block import Block, Work
 from p2pnode.model.families import CODE_ERRORS, one_line
 from p2pnode.model.loader import read_config, read_spec
 from p2pnode.types import LayerRange, ModelSpec
+import itertools
 
 CHECK_VERSION = 1
 """Part of the cache key: raise it when the code that is checked changes."""
@@ -169,7 +170,7 @@ def _partitions(num_layers: int) -> list[list[LayerRange]]:
     partitions = []
     for parts in range(1, num_layers + 1):
         edges = [index * num_layers // parts for index in range(parts + 1)]
-        partitions.append([LayerRange(a, b) for a, b in zip(edges, edges[1:], strict=False)])
+        partitions.append([LayerRange(a, b) for a, b in itertools.pairwise(edges)])
     return partitions
 
 

@@ -33,6 +33,7 @@ from p2pnode.model.json_file import read_json
 from p2pnode.model.weights import WeightsFile
 from p2pnode.types import ModelSpec
 
+
 def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
     """What everyone must know about a model, from its config.json alone.
 

@@ -29,17 +29,23 @@ class Parts:
         self.entry = skeleton.entry() if embeds else None
         self.head = skeleton.head() if has_head else None
         self._injected: torch.Tensor | None = None
+        self._lookup: Any = None
         for part in (self.trunk, self.entry, self.head):
             for name, module in part.named_modules() if part is not None else ():
                 _settle(name, module, device)
         if self.trunk is not None:
             self._keep_entry_out(skeleton, device)
+        if self.entry is not None:
+            self._shorten_entry(device)
 
     def embed(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """What layer 0 receives.
 
         token_ids, positions: int64 [1, tokens]
         """
+        if self._lookup is not None:
+            looked_up: torch.Tensor = self._lookup(token_ids)
+            return looked_up
         if self.entry is None:
             raise ValueError("this block has no embedding")
         out = self.entry(input_ids=token_ids, position_ids=positions, use_cache=False)
@@ -82,6 +88,16 @@ class Parts:
         if not torch.equal(out.last_hidden_state, hidden):
             first = next(iter(getattr(self.trunk, skeleton.layers_name)))
             first.register_forward_pre_hook(self._inject, with_kwargs=True)
+
+    def _shorten_entry(self, device: str) -> None:
+        """Where the embedding module is all there is before the first layer, call it directly."""
+        lookup = self.entry.get_input_embeddings()
+        if any(p is not lookup.weight for p in self.entry.parameters()):
+            return
+        token_ids = torch.arange(2, device=device)[None]
+        with torch.inference_mode():
+            if torch.equal(self.embed(token_ids, token_ids + 1), lookup(token_ids)):
+                self._lookup = lookup
 
     def _inject(self, module: Any, args: Any, kwargs: Any) -> Any:
         if self._injected is None:  # another part that shares this layer is running

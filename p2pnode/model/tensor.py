@@ -8,6 +8,9 @@ import torch
 
 from p2pnode.types import Tensor
 
+TorchTensor = torch.Tensor
+"""For those who hand tensors on and may not import torch."""
+
 TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

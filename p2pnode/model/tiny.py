@@ -68,9 +68,13 @@ def shrink(config: Any, *, head_dim: int | None = None) -> Any:
     heads = config.num_attention_heads
     head_dim = head_dim or getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None)
-    for name, value in COUNTS.items():
-        if isinstance(table.get(name), int) and not isinstance(table[name], bool):
-            table[name] = value
+    for name, value in table.items():
+        if type(value) is not int:
+            continue
+        if name in COUNTS:
+            table[name] = COUNTS[name]
+        elif name.endswith(("_dim", "_size")) and value == config.hidden_size:
+            table[name] = NUM_HEADS * head_dim  # the width of embeddings, by another name
     wanted = {
         "hidden_size": NUM_HEADS * head_dim,
         "num_attention_heads": NUM_HEADS,

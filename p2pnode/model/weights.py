@@ -68,6 +68,7 @@ class WeightsFile:
         self.bytes_read = 0
         self.header_bytes = 0
         self._fd = -1
+        self._stage = torch.empty(0, dtype=torch.uint8)
 
     def __enter__(self) -> Self:
         try:
@@ -88,6 +89,7 @@ class WeightsFile:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._fd)
+        self._stage = torch.empty(0, dtype=torch.uint8)
 
     def read(
         self,
@@ -106,12 +108,13 @@ class WeightsFile:
         flat = torch.empty(prod(entry.shape), dtype=dtype, device=device)
         step = STAGE_BYTES // entry.dtype.itemsize
         is_direct = dtype == entry.dtype and flat.device.type == "cpu"
-        stage = None if is_direct else torch.empty(min(step, flat.numel()), dtype=entry.dtype)
+        if not is_direct and not len(self._stage):
+            self._stage = torch.empty(STAGE_BYTES, dtype=torch.uint8)
         for first in range(0, flat.numel(), step):
             part = flat[first : first + step]
-            target = part if stage is None else stage[: part.numel()]
+            target = part if is_direct else self._stage.view(entry.dtype)[: part.numel()]
             self._fill(target, entry.start + first * entry.dtype.itemsize)
-            if stage is not None:
+            if not is_direct:
                 part.copy_(target)
             progress(target.nbytes)
         return flat.view(entry.shape)

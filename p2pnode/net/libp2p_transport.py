@@ -25,6 +25,7 @@ from p2pnode.net.p2pd import Daemon
 from p2pnode.net.run_folder import run_folder
 from p2pnode.net.transport import ByteStream, StreamHandler
 from p2pnode.net.unary import fail_calls, replicated
+from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,7 @@ class P2PTransport:
         self._addresses: tuple[str, ...] = ()
         self._handlers: dict[str, StreamHandler] = {}
         self._streams: set[LibP2PStream] = set()
-        self._running: set[asyncio.Task[None]] = set()
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._is_open = False
         self._stack = contextlib.AsyncExitStack()
         self._daemon: Daemon
@@ -112,7 +112,7 @@ class P2PTransport:
         if not self._is_client:
             self._addresses = addresses.dialable(self.peer, self._host, daemon.port, self._announce)
         self._is_open = True
-        self._spawn(self._watch(), "p2pd-watch")
+        self._tasks.start(self._watch(), "p2pd-watch")
         return self
 
     async def __aexit__(
@@ -122,16 +122,10 @@ class P2PTransport:
         trace: TracebackType | None,
     ) -> None:
         self._is_open = False
-        for task in self._running:
-            task.cancel()
         for stream in list(self._streams):
             stream.close()
         try:
-            # The group would wrap what the caller's block raised: it hears of cancellation only.
-            if isinstance(error, asyncio.CancelledError):
-                await self._tasks.__aexit__(kind, error, trace)
-            else:
-                await self._tasks.__aexit__(None, None, None)
+            await self._tasks.__aexit__(kind, error, trace)
         finally:
             await self._stack.aclose()
 
@@ -180,12 +174,7 @@ class P2PTransport:
             log.warning("stream refused: num_streams=%d", len(self._streams))
             writer.close()
             return
-        self._spawn(self._accept(reader, writer), "stream-in")
-
-    def _spawn(self, work: Any, name: str) -> None:
-        task = self._tasks.create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._tasks.start(self._accept(reader, writer), "stream-in")
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -30,6 +30,7 @@ from p2pnode.net import addresses
 from p2pnode.net.control import Control
 from p2pnode.net.identity import Identity, write_new
 from p2pnode.net.libraries import P2PD_FILE
+from p2pnode.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Daemon:
         self._explicit_port = port
         self._is_client = is_client
         self._child: _Child | None = None
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._is_expected_to_end = False
 
     @property
@@ -98,11 +99,7 @@ class Daemon:
         try:
             await self._stop()
         finally:
-            # The group would wrap what the caller's block raised: it hears of cancellation only.
-            if isinstance(error, asyncio.CancelledError):
-                await self._tasks.__aexit__(kind, error, trace)
-            else:
-                await self._tasks.__aexit__(None, None, None)
+            await self._tasks.__aexit__(kind, error, trace)
 
     async def wait_died(self) -> None:
         """Return never; raises DaemonDied when the process has ended by itself."""
@@ -150,7 +147,7 @@ class Daemon:
             preexec_fn=_die_with_parent(),
         )
         self._child = child = _Child(process)
-        self._tasks.create_task(child.watch(), name="p2pd")
+        self._tasks.start(child.watch(), name="p2pd")
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await child.ready.wait()
@@ -168,12 +165,12 @@ class Daemon:
     async def _stop(self) -> None:
         if self._child is None or self._child.process.returncode is not None:
             return
-        process = self._child.process
+        child, process = self._child, self._child.process
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await process.wait()
+                    await child.ended.wait()
             except TimeoutError:
                 log.warning("p2pd did not end within %g s: killed", STOP_TIMEOUT_S)
             finally:

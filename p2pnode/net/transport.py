@@ -53,7 +53,7 @@ class Transport(Protocol):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Our dialable addresses, the best first, each ending in ``/p2p/<our id>``; may be empty."""
+        """Our dialable addresses, best first, each ending in ``/p2p/<our id>``; may be empty."""
         ...
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from p2pnode.config import NodeConfig
 from p2pnode.errors import BadLayerRange, DoesNotFit
@@ -18,8 +19,8 @@ from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are read."""
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, and how many bytes of how many are done."""
 
 
 def load_block(
@@ -29,9 +30,10 @@ def load_block(
 
     Raises UnknownModel, ModelFilesError, ModelUnsupported, BadLayerRange, DoesNotFit, BadRequest.
     """
-    files = find_model(name, cache=config.cache, layers=layers)
+    files = find_model(name, cache=config.cache, layers=LayerRange(0, 0))
     spec = read_spec(files.folder, files.name, files.fingerprint)
     check_layers(layers, spec)
+    files = find_model(name, cache=config.cache, layers=layers, progress=progress)
     whole = LayerRange(0, spec.num_layers)
     device = choose_device(config.device)
     dtype, reason = config.dtype, "as asked"
@@ -44,7 +46,12 @@ def load_block(
     if not files.is_builtin:  # that one is proven by the tests
         ensure_supported(files.folder, spec, cache=config.cache)
     block = Block.load(
-        files.folder, spec, layers, device=device.torch_name, dtype=dtype, progress=progress
+        files.folder,
+        spec,
+        layers,
+        device=device.torch_name,
+        dtype=dtype,
+        progress=partial(progress, "loading"),
     )
     log.info("loaded: model=%s layers=%s dtype=%s (%s)", spec.name, layers, dtype, reason)
     free_now = choose_device(config.device)

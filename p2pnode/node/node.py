@@ -72,8 +72,8 @@ class Node:
             )
             name = only_model(await reader.view())
 
-        def progress(done_bytes: int, total_bytes: int) -> None:
-            fields = {"done_bytes": done_bytes, "total_bytes": total_bytes}
+        def progress(what: str, done_bytes: int, total_bytes: int) -> None:
+            fields = {"what": what, "done_bytes": done_bytes, "total_bytes": total_bytes}
             loop.call_soon_threadsafe(self._on_event, "loading", fields)
 
         block, figures = await loop.run_in_executor(
@@ -88,4 +88,3 @@ def _listening(joined: Joined) -> dict[str, object]:
         "addresses": list(joined.transport.addresses),
         "founded": joined.has_founded,
     }
-

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2pnode.errors import PeerLost
 from p2pnode.net.link import Link
 from p2pnode.types import Hop, PeerId
 
@@ -23,8 +24,7 @@ class HopState:
     num_steps: int = 0
     queue_s: float = 0.0
     compute_s: float = 0.0
-    reply: asyncio.Future[Any] | None = field(default=None, repr=False)
-    """Waits for its answer to `Open`, `Reroute` or `Close`."""
+    _reply: asyncio.Future[Any] | None = field(default=None, repr=False)
 
     @property
     def peer(self) -> PeerId:
@@ -41,16 +41,32 @@ class HopState:
         """Whether it may stay in the chain."""
         return not self.is_lost and self.link is not None and self.link.is_open
 
-    def fail(self, error: Exception) -> None:
-        """Nobody should wait for its answer any longer."""
-        if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(error)
-            self.reply.exception()  # seen: asyncio must not complain when nobody waits any more
+    @property
+    def is_awaited(self) -> bool:
+        """Whether its answer to a request is still due."""
+        return self._reply is not None and not self._reply.done()
+
+    def send(self, message: object) -> None:
+        """Hand it a message; raises PeerLost when its link is gone."""
+        if self.link is None or not self.link.is_open:
+            raise PeerLost(self.peer, "its link is gone")
+        self.link.send(message)
+
+    def expect_reply(self) -> asyncio.Future[Any]:
+        """A future for its answer to the next request."""
+        self._reply = asyncio.get_running_loop().create_future()
+        return self._reply
 
     def answer(self, message: object) -> None:
         """Its answer came."""
-        if self.reply is not None and not self.reply.done():
-            self.reply.set_result(message)
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(message)
+
+    def fail(self, error: Exception) -> None:
+        """Nobody should wait for its answer any longer."""
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(error)
+            self._reply.exception()  # seen: asyncio must not complain when nobody waits any more
 
     def cost(self, message: Any) -> None:
         """Note the totals of a `Progress` or `Closed`."""
@@ -59,12 +75,12 @@ class HopState:
         self.compute_s = message.compute_s
 
 
-def positions(states: list[HopState], num_tokens: int) -> list[int]:
+def positions(hops: list[HopState], num_tokens: int) -> list[int]:
     """How many positions each hop keeps when the chain is configured anew.
 
     A hop that is not usable starts at 0. The last one is asked for the output of the last token
     again, so it keeps one position less.
     """
-    kept = [state.held if state.is_usable else 0 for state in states]
+    kept = [hop.held if hop.is_usable else 0 for hop in hops]
     kept[-1] = min(kept[-1], num_tokens - 1)
     return kept

@@ -117,7 +117,9 @@ def _cheapest(
 ) -> _Way | None:
     """The cheapest hops over ``gap`` between two given neighbours (None: the client)."""
     peers = sorted((a for a in usable if a.numerics == numerics), key=lambda a: a.peer)
-    edges = {gap.start, gap.stop} | {edge for a in peers for edge in (a.layers.start, a.layers.stop)}
+    edges = {gap.start, gap.stop} | {
+        edge for a in peers for edge in (a.layers.start, a.layers.stop)
+    }
     boundaries = sorted(edge for edge in edges if gap.start <= edge <= gap.stop)
     ways: dict[int, list[_Way]] = {edge: [] for edge in boundaries}
     ways[gap.start] = [_Way(0.0, ())]
@@ -171,8 +173,8 @@ def _hop_cost_s(peer: Announcement, num_layers: int, needs: Needs) -> float:
 
 
 def _no_chain(view: SwarmView, usable: tuple[Announcement, ...], needs: Needs) -> Exception:
-    live = [a for a in view.of_model(needs.fingerprint).announcements]
-    live = [a for a in live if a.peer not in needs.avoid.peers]
+    served = view.of_model(needs.fingerprint).announcements
+    live = [a for a in served if a.peer not in needs.avoid.peers]
     missing = uncovered((a.layers for a in live), needs.num_layers)
     if not missing and uncovered((a.layers for a in usable), needs.num_layers):
         most = max(a.kv_capacity_tokens for a in live)

@@ -18,7 +18,7 @@ from p2pnode.model.block import Block
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving.admission import Admission
-from p2pnode.serving.session import Gap, HopSession, Job, Key, Output
+from p2pnode.serving.session import Gap, HopSession, Job, Key, Output, unknown
 from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import Tasks, all_of
 from p2pnode.wire.messages import (
@@ -66,7 +66,6 @@ class Handler:
         self._on_event = on_event
         self._tasks = Tasks()
         self._progress_due: set[Key] = set()
-        self._num_opening = 0
         self._links: Links
 
     async def __aenter__(self) -> Self:
@@ -107,7 +106,7 @@ class Handler:
                 self._free(session)
             elif session.next is link:
                 fault = session.fault("unreachable", str(error), blamed=link.peer)
-                self._tell(session, fault)
+                self._reply(session.client, fault)
 
     def _dispatch(self, link: Link, message: Any) -> None:
         match message:
@@ -125,20 +124,19 @@ class Handler:
                 raise PeerMisbehaved(link.peer, f"sent a {type(message).__name__} to a node")
 
     def _spawn(self, work: Any, link: Link) -> None:
-        if self._num_opening >= MAX_OPENING:
+        if self._tasks.num_running >= MAX_OPENING:
             work.close()
             raise PeerMisbehaved(link.peer, "opens sessions faster than they can be admitted")
-        self._num_opening += 1
-        task = self._tasks.start(work, name=f"open-{link.peer.short}")
-        task.add_done_callback(self._spawned)
-
-    def _spawned(self, task: asyncio.Task[None]) -> None:
-        self._num_opening -= 1
+        self._tasks.start(work, name=f"open-{link.peer.short}")
 
     # --- the life of a session
 
     async def _open(self, link: Link, message: Open) -> None:
-        known = {"session": message.session, "layer": message.layers.start, "epoch": message.epoch}
+        known: dict[str, Any] = {
+            "session": message.session,
+            "layer": message.layers.start,
+            "epoch": message.epoch,
+        }
         try:
             session = self._admit(link, message)
             self.sessions[session.key] = session
@@ -189,35 +187,36 @@ class Handler:
     async def _reroute(self, link: Link, message: Reroute) -> None:
         session = self.sessions.get((message.session, message.layer))
         if session is None or session.client.peer != link.peer:
-            return self._unknown(link, message)
+            self._reply(link, unknown(message))
+            return
         try:
             next_link = await self._next_link(message)
         except PeerError as error:
-            return self._reply(link, session.fault("unreachable", str(error), message.next))
+            self._reply(link, session.fault("unreachable", str(error), message.next))
+            return
         if session.is_closed or message.epoch <= session.epoch:
-            return None
+            return
         session.reroute(message, next_link, now=asyncio.get_running_loop().time())
         answer = Rerouted(
             session=session.id, layer=message.layer, epoch=session.epoch, position=session.position
         )
         self._reply(link, answer)
         self._send(session)
-        return None
 
     def _step(self, link: Link, message: Step) -> None:
         session = self.sessions.get((message.session, message.layer))
         if session is None:
-            return self._unknown(link, message)
+            self._reply(link, unknown(message))
+            return
         self._admission.check_entry(link.peer, message, session)
         try:
-            now = asyncio.get_running_loop().time()
-            job = session.accept(message, link.peer, now=now)
+            job = session.accept(message, link.peer, now=asyncio.get_running_loop().time())
         except Gap:
             what = f"a step at {message.position}, but only {session.accepted} tokens are held"
-            return self._tell(session, session.fault("gap", what))
-        if job is not None:
-            self._worker.submit(job)
-        return None
+            self._reply(session.client, session.fault("gap", what))
+        else:
+            if job is not None:
+                self._worker.submit(job)
 
     def _on_done(self, job: Job, outcome: Outcome, queue_s: float, compute_s: float) -> None:
         session = job.session
@@ -225,15 +224,13 @@ class Handler:
         session.queue_s += queue_s
         session.compute_s += compute_s
         if isinstance(outcome, ComputeFailed):
-            return self._failed(job, outcome)
-        if not session.finish(job, outcome):
-            return None
-        self._send(session, outcome)
-        if session.key not in self._progress_due:
-            self._progress_due.add(session.key)
-            loop = asyncio.get_running_loop()
-            loop.call_later(PROGRESS_INTERVAL_S, self._report, session)
-        return None
+            self._failed(job, outcome)
+        elif session.finish(job, outcome):
+            self._send(session, outcome)
+            if session.key not in self._progress_due:
+                self._progress_due.add(session.key)
+                loop = asyncio.get_running_loop()
+                loop.call_later(PROGRESS_INTERVAL_S, self._report, session)
 
     def _send(self, session: HopSession, output: Output | None = None) -> None:
         """To the next hop whatever it has not been sent, or to the client what it waits for."""
@@ -242,7 +239,7 @@ class Handler:
                 for step in session.unsent(self._limits.chunk_tokens):
                     session.next.send(step)
         elif output is not None and (output.token_ids or output.hidden is not None):
-            self._tell(session, session.result(output))
+            self._reply(session.client, session.result(output))
 
     def _failed(self, job: Job, error: ComputeFailed) -> None:
         session = job.session
@@ -250,14 +247,14 @@ class Handler:
             return
         log.warning("step failed: layers=%s error=%s", session.layers, error)
         if str(error).startswith("input"):
-            self._tell(session, session.fault("input", str(error), blamed=session.previous))
+            self._reply(session.client, session.fault("input", str(error), blamed=session.previous))
         else:
-            self._tell(session, session.fault("compute", str(error)))
+            self._reply(session.client, session.fault("compute", str(error)))
 
     def _report(self, session: HopSession) -> None:
         self._progress_due.discard(session.key)
         if not session.is_closed:
-            self._tell(session, session.progress())
+            self._reply(session.client, session.progress())
 
     def _close(self, link: Link, message: Close) -> None:
         session = self.sessions.get((message.session, message.layer))
@@ -270,27 +267,13 @@ class Handler:
         for session in self.sessions.values():
             ours = session.id == message.session and session.layers.stop == message.layer
             if ours and session.next is link and session.epoch == message.epoch:
-                self._tell(session, message)
+                self._reply(session.client, message)
 
     def _free(self, session: HopSession) -> None:
         session.is_closed = True
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
             self._on_event("session_closed", session)
-
-    def _unknown(self, link: Link, message: Step | Reroute) -> None:
-        answer = Fault(
-            session=message.session,
-            layer=message.layer,
-            epoch=message.epoch,
-            fault="unknown",
-            blamed=None,
-            detail="no such session here",
-        )
-        self._reply(link, answer)
-
-    def _tell(self, session: HopSession, message: object) -> None:
-        self._reply(session.client, message)
 
     def _reply(self, link: Link, message: object) -> None:
         if link.is_open:
@@ -304,5 +287,5 @@ class Handler:
             await asyncio.sleep(idle_s / 4)
             for session in list(self.sessions.values()):
                 if loop.time() - session.active_at > idle_s:
-                    self._tell(session, session.fault("closed", f"idle for {idle_s:g} s"))
+                    self._reply(session.client, session.fault("closed", f"idle for {idle_s:g} s"))
                     self._free(session)

@@ -28,7 +28,7 @@ Key = tuple[bytes, int]
 """(session id, first layer): names one hop of one session."""
 
 
-class Gap(Exception):  # noqa: N818 - a signal between two methods, not an error to print
+class Gap(Exception):
     """A step begins beyond what we hold."""
 
 
@@ -207,3 +207,15 @@ class HopSession:
             blamed=blamed,
             detail=detail[:500],
         )
+
+
+def unknown(message: Step | Reroute) -> Fault:
+    """The answer about a session that is not ours, or no longer."""
+    return Fault(
+        session=message.session,
+        layer=message.layer,
+        epoch=message.epoch,
+        fault="unknown",
+        blamed=None,
+        detail="no such session here",
+    )

@@ -11,16 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from p2pnode.errors import ComputeFailed
 from p2pnode.model.block import Work
 from p2pnode.model.sampler import sample
-from p2pnode.model.tensor import from_torch, is_finite, to_torch
+from p2pnode.model.tensor import TorchTensor, from_torch, is_finite, to_torch
 from p2pnode.serving.session import Job, Output
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_FORWARD_TOKENS = 512
 """A forward takes at least one job, and further ones while they fit in here."""
@@ -107,7 +104,7 @@ class Worker:
         began = time.perf_counter()
         try:
             outcomes = self._forward(batch)
-        except (RuntimeError, MemoryError, ValueError) as error:
+        except (RuntimeError, MemoryError, ValueError, ComputeFailed) as error:
             if len(batch) > 1:  # one session's trouble is not the others'
                 outcomes = [outcome for job in batch for outcome in self._compute([job])[0]]
             else:
@@ -136,7 +133,7 @@ class Worker:
         return outcomes
 
 
-def _finish(job: Job, hidden: torch.Tensor) -> Output:
+def _finish(job: Job, hidden: TorchTensor) -> Output:
     """The last hop's output from [tokens, hidden_size]: only what the client waits for."""
     session, start = job.session, job.send_from
     if not len(hidden):

@@ -86,7 +86,8 @@ class Announcer:
             async with asyncio.timeout(WITHDRAW_WITHIN_S):
                 await self._directory.publish(tombstone)
         except (TimeoutError, P2PNodeError) as error:
-            log.info("announcement not withdrawn, it will expire: error=%s", str(error) or "timeout")
+            what = str(error) or "timeout"
+            log.info("announcement not withdrawn, it will expire: error=%s", what)
 
     def _dated(self, announcement: Announcement, *, is_withdrawn: bool) -> Announcement:
         now = self._wall_clock()

@@ -121,12 +121,12 @@ class Pending:
     def finish(self, body: bytes | bytearray | memoryview) -> Any:
         """The message; raises WireError unless the bytes fit the header."""
         kind, values = self.kind, self.values
+        if len(body) and not self.num_bytes:
+            raise WireError(f"{kind.name}: {len(body)} bytes beside a message without a tensor")
         try:
             described = values[kind.tensor] if kind.tensor else None
             if described is not None:
                 values = {**values, kind.tensor or "": Tensor(*described, body)}
-            elif len(body):
-                raise ValueError(f"{len(body)} bytes beside a message without a tensor")
             return kind.cls(**values)
         except ValueError as error:
             raise WireError(f"{kind.name}: {error}") from error

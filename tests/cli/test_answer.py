@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {"max_tokens": 8, "stop": ()}
 class WatchedOutput(Output):
     """Tells a test of each token before it is shown."""
 
-    def __init__(self, at_token: Callable[[int], None]) -> None:
+    def __init__(self, at_token: Callable[[int], object]) -> None:
         super().__init__(as_json=True)
         object.__setattr__(self, "counts", iter(range(1, 1000)))
         object.__setattr__(self, "at_token", at_token)

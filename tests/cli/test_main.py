@@ -144,13 +144,12 @@ def test_a_failure_carries_what_scripts_need_besides() -> None:
 def test_a_bug_is_one_line_and_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     for is_debug in (False, True):
         try:
-            {}["missing"]
+            dict[str, str]()["missing"]
         except KeyError as error:
             assert Report(Output(), is_debug).bug(error) == FAILED
     short, *trace = capsys.readouterr().err.split("\n", 1)
     assert short.startswith("Bug: KeyError: 'missing'; please report")
     assert "Traceback" in trace[0]
-    assert 'trace[0]["missing"]' not in short
 
 
 def test_a_typed_usage_error_names_its_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def without(**avoid: frozenset[object]) -> Needs:
 def shape(chain: object) -> str:
     """``"A 0-2, B 3-8"``"""
     hops = chain.hops  # type: ignore[attr-defined]
-    return ", ".join(f"{hop.peer.lstrip('12D3KooW1')} {hop.layers}" for hop in hops)
+    return ", ".join(f"{hop.peer[8:].lstrip('1')} {hop.layers}" for hop in hops)
 
 
 def test_a_chain_covers_all_layers_in_order() -> None:

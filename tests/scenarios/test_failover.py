@@ -52,20 +52,19 @@ async def test_three_nodes_write_what_the_unsplit_model_writes(tiny: Path, cache
     assert done.failovers == 0
 
 
+@pytest.mark.parametrize("dies_at", range(1, NUM_TOKENS))
 @pytest.mark.parametrize("hop", range(3))
-async def test_a_hop_dies_at_every_token(hop: int, tiny: Path, cache: Path) -> None:
-    expected = greedy(tiny, PROMPT, NUM_TOKENS)
-    for dies_at in range(1, NUM_TOKENS):
-        async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
-            nodes = await swarm.start("0-2", "3-5", "6-8")
-            await swarm.start("0-8", latency_s=1.0)
-            async with swarm.client() as client:
-                made, done = await tokens_of(
-                    client, lambda count: swarm.kill(nodes[hop]) if count == dies_at else None
-                )
-        assert made == expected, f"hop {hop} died at token {dies_at}"
-        assert done.failovers >= 1
-        assert done.stall_s < 3.0
+async def test_a_hop_dies_at_every_token(hop: int, dies_at: int, tiny: Path, cache: Path) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        nodes = await swarm.start("0-2", "3-5", "6-8")
+        await swarm.start("0-8", latency_s=1.0)
+        async with swarm.client() as client:
+            made, done = await tokens_of(
+                client, lambda count: swarm.kill(nodes[hop]) if count == dies_at else None
+            )
+    assert made == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert done.failovers >= 1
+    assert done.stall_s < 3.0
 
 
 @pytest.mark.parametrize("hop", range(3))
@@ -159,9 +158,7 @@ async def test_the_replacement_dies_while_it_is_rebuilt(
 
 
 @pytest.mark.parametrize("hop", range(3))
-async def test_a_frozen_peer_is_replaced_within_seconds(
-    hop: int, tiny: Path, cache: Path
-) -> None:
+async def test_a_frozen_peer_is_replaced_within_seconds(hop: int, tiny: Path, cache: Path) -> None:
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         nodes = await swarm.start("0-2", "3-5", "6-8")
         await swarm.start("0-8", latency_s=1.0)

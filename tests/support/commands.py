@@ -63,7 +63,8 @@ class Command:
         self.process = subprocess.Popen(
             self._arguments, stdout=subprocess.PIPE, text=True, **self._options
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def __exit__(
@@ -79,6 +80,7 @@ class Command:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._reader.join(END_WITHIN_S)
 
     def wait_for(self, event: str, within_s: float = START_WITHIN_S) -> dict[str, Any]:
         """The next event of that name; what comes before it is in ``seen``."""
@@ -97,11 +99,14 @@ class Command:
 
     def children(self) -> list[psutil.Process]:
         """Its child processes now: the p2pd."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def _read(self) -> None:
-        for line in self.process.stdout or ():
-            self._lines.put(line)
+        if self.process.stdout is not None:
+            with self.process.stdout as lines:
+                for line in lines:
+                    self._lines.put(line)
         self._lines.put("")
 
 

@@ -131,7 +131,11 @@ def test_garbage_never_raises_anything_but_a_wire_error(header: bytes, body: byt
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text()
     | st.binary(max_size=40),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
@@ -139,7 +143,9 @@ values = st.recursive(
 
 
 @given(st.data())
-def test_a_header_of_the_right_fields_with_odd_values_is_read_or_refused(data: st.DataObject) -> None:
+def test_a_header_of_the_right_fields_with_odd_values_is_read_or_refused(
+    data: st.DataObject,
+) -> None:
     kind = data.draw(st.sampled_from(kinds()))
     fields = {name: data.draw(values) for name in kind.readers}
     header = bytes(msgpack.packb({"kind": kind.name, **fields}))
