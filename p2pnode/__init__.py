@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from p2pnode.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from p2pnode.client.blocking import BlockingClient
     from p2pnode.client.client import Client
     from p2pnode.client.events import ChainChosen, Done, HopCost, Token
     from p2pnode.errors import BadRequest, JoinFailed, LocalError, NoChain, P2PNodeError, PeerError
     from p2pnode.types import Chain, Hop, LayerRange, PeerId, Sampling
 
 _HOMES = {
+    "p2pnode.client.blocking": ("BlockingClient",),
     "p2pnode.client.client": ("Client",),
     "p2pnode.client.events": ("ChainChosen", "Done", "HopCost", "Token"),
     "p2pnode.errors": (
@@ -36,6 +38,7 @@ _HOMES = {
 
 __all__ = [
     "BadRequest",
+    "BlockingClient",
     "Chain",
     "ChainChosen",
     "Client",

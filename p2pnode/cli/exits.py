@@ -1,4 +1,4 @@
-"""How a command ends: exit statuses, and the two exceptions that carry more than an error."""
+"""How a command ends: exit statuses, and the exceptions that are no errors of ours."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class Failed(Exception):
         super().__init__(str(error))
         self.error = error
         self.fields = fields
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has closed it; the command ends, quietly."""
 
 
 class Interrupted(Exception):

@@ -23,7 +23,16 @@ import typer
 
 from p2pnode import log
 from p2pnode.cli import bench, bootstrap, chat, demo, generate, keys, model, serve, status, version
-from p2pnode.cli.exits import FAILED, INTERRUPTED, NO_CHAIN, USAGE, WELL, Failed, Interrupted
+from p2pnode.cli.exits import (
+    FAILED,
+    INTERRUPTED,
+    NO_CHAIN,
+    USAGE,
+    WELL,
+    Failed,
+    Interrupted,
+    ReaderGone,
+)
 from p2pnode.cli.output import MESSAGE_LIMIT, Output, one_line
 from p2pnode.errors import JoinFailed, NoChain, P2PNodeError
 from p2pnode.log import escape
@@ -92,7 +101,7 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
         return interrupted.status, False
     except KeyboardInterrupt:
         return INTERRUPTED, True
-    except BrokenPipeError:
+    except ReaderGone:
         _silence_stdout()
         return WELL, True
     except Failed as failed:

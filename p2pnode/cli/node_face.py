@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from p2pnode.cli.exits import ReaderGone
 from p2pnode.cli.output import Output, ProgressBar
 from p2pnode.cli.run import Signals, run_async
 from p2pnode.config import NodeConfig, SwarmConfig
@@ -18,13 +20,8 @@ def run_node(config: NodeConfig, swarm: SwarmConfig, output: Output) -> None:
     """Run a node until a signal ends it."""
     face = NodeFace(output, ProgressBar("loading"))
     signals = Signals(on_stop=face.stopping, is_end_normal=True)
-    run_async(_run_node(config, swarm, face), signals)
-
-
-async def _run_node(config: NodeConfig, swarm: SwarmConfig, face: NodeFace) -> None:
-    face.command = asyncio.current_task()
-    with face.bar:
-        await Node(config, node_network(swarm), face.on_event).run()
+    node = Node(config, node_network(swarm), face.on_event)
+    run_async(face.watch(node.run()), signals)
 
 
 @dataclass(slots=True)
@@ -33,14 +30,29 @@ class NodeFace:
 
     output: Output
     bar: ProgressBar
-    command: asyncio.Task[Any] | None = None
+    command: asyncio.Task[None] | None = None
+    is_read: bool = True
+    """Until whoever reads our output has gone, which ends the node."""
+
+    async def watch(self, running: Coroutine[Any, Any, None]) -> None:
+        """Run a node; raises ReaderGone when nobody reads what it says any more."""
+        self.command = asyncio.current_task()
+        try:
+            with self.bar:
+                await running
+        except asyncio.CancelledError:
+            if self.is_read:
+                raise
+            raise ReaderGone from None
 
     def on_event(self, event: str, fields: dict[str, Any]) -> None:
-        """See `OnEvent`. Whoever read our output and has gone ends the node, quietly."""
+        """See `OnEvent`; called by whatever part of the node, so it never raises."""
         try:
-            self._show(event, fields)
-        except BrokenPipeError:
-            if self.command is not None:
+            if self.is_read:
+                self._show(event, fields)
+        except ReaderGone:
+            self.is_read = False
+            if self.command is not None and event != "stopping":
                 self.command.cancel()
 
     def stopping(self) -> None:

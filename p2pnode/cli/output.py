@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from p2pnode.cli.exits import ReaderGone
 from p2pnode.errors import NoChain, P2PNodeError
 from p2pnode.log import escape
 from p2pnode.types import Chain
@@ -26,36 +27,36 @@ _LAYOUT = frozenset("\n\t\u200c\u200d")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a command's results go."""
+    """Where a command's results go. Raises ReaderGone when nobody reads them any more."""
 
     as_json: bool = False
 
     def event(self, event: str, **fields: Any) -> None:
         """One JSON object on one line, at once; nothing for people."""
         if self.as_json:
-            print(json.dumps({"event": event, **fields}), flush=True)
+            _print(json.dumps({"event": event, **fields}))
 
     def result(self, fields: dict[str, Any]) -> None:
         """The one JSON object that a command answers with."""
         if self.as_json:
-            print(json.dumps(fields), flush=True)
+            _print(json.dumps(fields))
 
     def say(self, text: str) -> None:
         """A line for people."""
         if not self.as_json:
-            print(text, flush=True)
+            _print(text)
 
     def write(self, text: str) -> None:
         """A piece of generated text, as it is; on a terminal without control characters."""
         if not self.as_json:
             shown = printable(text) if sys.stdout.isatty() else text
-            print(shown, end="", flush=True)
+            _print(shown, end="")
 
     def paint(self, text: str, colour: str) -> None:
         """Words of ours in the middle of generated text, in a colour of their own."""
         if not self.as_json:
             shown = f"{colour}{text}{PLAIN}" if sys.stdout.isatty() else text
-            print(shown, end="", flush=True)
+            _print(shown, end="")
 
     def note(self, text: str) -> None:
         """A line beside the result, for people who look on."""
@@ -72,7 +73,14 @@ class Output:
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            print("  ".join(cells).rstrip(), flush=True)
+            _print("  ".join(cells).rstrip())
+
+
+def _print(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from p2pnode.model.cache import Packed
 
 NAME = "p2pnode"
-"""Our name in the interface. No mask function is registered under it, so transformers makes none."""
+"""Our name in the interface. It has no mask function, so transformers makes no masks."""
 
 
 def register() -> None:

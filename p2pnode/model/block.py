@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 
@@ -61,7 +60,7 @@ class Block:
         """What one token costs in a cache, all our layers together."""
         self._parts = parts
         self._skeleton: Skeleton | None = None
-        self._ranges: dict[LayerRange, Self] = {}
+        self._ranges: dict[LayerRange, Block] = {}
 
     @classmethod
     def load(
@@ -74,7 +73,7 @@ class Block:
         dtype: str,
         ends: bool = True,
         progress: Callable[[int, int], None] = _silent,
-    ) -> Self:
+    ) -> Block:
         """Read our tensors, and only them, into a block.
 
         layers: may be empty (0-0) with ``ends``: the client's part for a local head
@@ -89,7 +88,7 @@ class Block:
         wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
         loaded = load_tensors(folder, skeleton.model, wanted, kind, device, progress)
 
-        def assemble(skeleton: Skeleton, *, packs: bool) -> Self:
+        def assemble(skeleton: Skeleton, *, packs: bool) -> Block:
             fill(skeleton.model, loaded.tensors)
             parts = Parts(skeleton, layers, embeds=embeds, has_head=has_head, device=device)
             block = cls(parts, spec, layers, device=device, dtype=dtype)
@@ -116,7 +115,7 @@ class Block:
         """Whether it makes logits."""
         return self._parts.head is not None
 
-    def part(self, layers: LayerRange) -> Self:
+    def part(self, layers: LayerRange) -> Block:
         """A block of some of our layers over the same tensors; the same object each time.
 
         Raises ValueError for layers that are not ours.
@@ -190,9 +189,7 @@ class Block:
         lengths = [len(part.entry) for part in work]
         packed = Packed([part.cache for part in work], lengths)
         positions = [self._positions(part.position, len(part.entry)) for part in work]
-        entries = [
-            self._enter(part.entry, own) for part, own in zip(work, positions, strict=True)
-        ]
+        entries = [self._enter(part.entry, own) for part, own in zip(work, positions, strict=True)]
         row, where = entries[0], positions[0]
         if len(work) > 1:
             row, where = torch.cat(entries, 1), torch.cat(positions, 1)

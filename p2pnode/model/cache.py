@@ -8,7 +8,7 @@ the same `KVCache`, so truncation, replay and accounting are the same for every 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers.cache_utils import Cache
@@ -93,7 +93,7 @@ class KVCache:
         return grown[0], grown[1]
 
 
-class Packed(Cache):  # type: ignore[misc]
+class Packed(Cache):
     """Several sessions, concatenated in one row; our attention keeps them apart.
 
     ``views`` are the last appended layer's keys and values, one pair per session; each layer's
@@ -101,7 +101,7 @@ class Packed(Cache):  # type: ignore[misc]
     """
 
     is_compileable = False
-    is_sliding = (False,)
+    is_sliding: ClassVar[list[bool]] = [False]
 
     def __init__(self, caches: Sequence[KVCache], lengths: Sequence[int]) -> None:
         self.caches = caches
@@ -145,11 +145,11 @@ class Packed(Cache):  # type: ignore[misc]
         return sum(self.lengths), 0
 
 
-class Single(Cache):  # type: ignore[misc]
+class Single(Cache):
     """One session, for families whose own attention must run; they need no mask of ours."""
 
     is_compileable = False
-    is_sliding = (False,)
+    is_sliding: ClassVar[list[bool]] = [False]
 
     def __init__(self, cache: KVCache) -> None:
         self.cache = cache

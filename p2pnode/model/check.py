@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from p2pnode.model.block import Block, Work
 from p2pnode.model.families import CODE_ERRORS, one_line
 from p2pnode.model.loader import read_config, read_spec
 from p2pnode.types import LayerRange, ModelSpec
-import itertools
 
 CHECK_VERSION = 1
 """Part of the cache key: raise it when the code that is checked changes."""
@@ -123,9 +123,7 @@ class _Script:
 
     def delta(self, blocks: Sequence[Block]) -> float:
         """Largest difference of any logit of any step."""
-        caches = [
-            [block.new_cache(len(text)) for block in blocks] for text in self._texts
-        ]
+        caches = [[block.new_cache(len(text)) for block in blocks] for text in self._texts]
         worst = 0.0
         for steps in self._steps():
             parts = [(caches[i], start, self._texts[i][start:stop]) for i, start, stop in steps]
@@ -170,7 +168,7 @@ def _partitions(num_layers: int) -> list[list[LayerRange]]:
     partitions = []
     for parts in range(1, num_layers + 1):
         edges = [index * num_layers // parts for index in range(parts + 1)]
-        partitions.append([LayerRange(a, b) for a, b in itertools.pairwise(edges)])
+        partitions.append([LayerRange(a, b) for a, b in pairwise(edges)])
     return partitions
 
 

@@ -63,10 +63,10 @@ def read_config(folder: Path) -> Any:
     if table.get("quantization_config"):
         raise ModelUnsupported(f"{folder} is quantised; use the unquantised checkpoint")
     if not isinstance(family, str) or family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        known = f"transformers knows no causal model of family {str(family)[:40]!r}"
-        raise ModelUnsupported(f"{folder}: {known}; a newer transformers may")
-    names = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
-    names = (names,) if isinstance(names, str) else names
+        unknown = f"transformers knows no causal model of family {str(family)[:40]!r}"
+        raise ModelUnsupported(f"{folder}: {unknown}; a newer transformers may")
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
+    names = (known,) if isinstance(known, str) else tuple(known)
     stated = table.get("architectures") or names
     if not isinstance(stated, list | tuple) or not set(map(str, stated)) & set(names):
         raise ModelUnsupported(f"{folder} holds {str(stated)[:60]}, not a {names[0]}")
@@ -189,8 +189,8 @@ class _Plan:
             return {target: read(target, held[0][1])}
         rule = copy.deepcopy(self._rule(pattern))
         for source_pattern, name in held:
-            tensor = read(target, name)
-            rule.add_tensor(target, name, source_pattern, lambda tensor=tensor: tensor)
+            values: Any = read(target, name)  # a tensor does where a future is awaited
+            rule.add_tensor(target, name, source_pattern or "", values)
         made = rule.convert(target, model=self._model, config=self._model.config)
         return {
             name: value[0] if isinstance(value, list) else value for name, value in made.items()

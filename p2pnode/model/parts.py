@@ -36,7 +36,7 @@ class Parts:
         if self.trunk is not None:
             self._keep_entry_out(skeleton, device)
         if self.entry is not None:
-            self._shorten_entry(device)
+            self._shorten_entry(self.entry, device)
 
     def embed(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """What layer 0 receives.
@@ -59,14 +59,16 @@ class Parts:
         if self.trunk is None:
             return hidden
         self._injected = hidden
-        out = self.trunk(
-            inputs_embeds=hidden,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **options,
-        )
-        self._injected = None
+        try:
+            out = self.trunk(
+                inputs_embeds=hidden,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                **options,
+            )
+        finally:
+            self._injected = None
         result: torch.Tensor = out.last_hidden_state
         return result
 
@@ -89,10 +91,10 @@ class Parts:
             first = next(iter(getattr(self.trunk, skeleton.layers_name)))
             first.register_forward_pre_hook(self._inject, with_kwargs=True)
 
-    def _shorten_entry(self, device: str) -> None:
+    def _shorten_entry(self, entry: Any, device: str) -> None:
         """Where the embedding module is all there is before the first layer, call it directly."""
-        lookup = self.entry.get_input_embeddings()
-        if any(p is not lookup.weight for p in self.entry.parameters()):
+        lookup = entry.get_input_embeddings()
+        if any(p is not lookup.weight for p in entry.parameters()):
             return
         token_ids = torch.arange(2, device=device)[None]
         with torch.inference_mode():
@@ -100,6 +102,8 @@ class Parts:
                 self._lookup = lookup
 
     def _inject(self, module: Any, args: Any, kwargs: Any) -> Any:
+        if self._injected is None:
+            return None  # the layer runs for other parts of the same model
         if self._injected is None:  # another part that shares this layer is running
             return None
         if "hidden_states" in kwargs:
@@ -109,10 +113,9 @@ class Parts:
 
 def fill(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     """Put loaded tensors in their places in a model, tied ones in all of theirs."""
+    tied = model.all_tied_weights_keys.items()
     places = {name: name for name in tensors}
-    for name, source in model.all_tied_weights_keys.items():
-        if source in tensors:
-            places[name] = source
+    places.update({name: source for name, source in tied if source in tensors})
     for name, source in places.items():
         path, _, leaf = name.rpartition(".")
         module = model.get_submodule(path)

@@ -98,7 +98,9 @@ class Skeleton:
         size: int = self.model.config.hidden_size
         return size
 
-    def wanted(self, layers: LayerRange, *, embeds: bool, has_head: bool) -> dict[str, torch.Tensor]:
+    def wanted(
+        self, layers: LayerRange, *, embeds: bool, has_head: bool
+    ) -> dict[str, torch.Tensor]:
         """Names (of the model's own state) and meta tensors of what a block must hold."""
         base, norm = f"{self.base_name}.", f"{self.base_name}.{self.norm_name}."
         layer = f"{base}{self.layers_name}."
@@ -183,11 +185,12 @@ def build(config: Any, dtype: torch.dtype, *, packs: bool) -> Skeleton:
 
 
 def _norm_behind(base: nn.Module, layers_name: str) -> str | None:
-    """The final norm: the last child with "norm" in its type that follows the layers."""
+    """The final norm: the last one that follows the layers, or else one that is called final."""
     names = [name for name, _ in base.named_children()]
-    behind = names[names.index(layers_name) + 1 :]
-    norms = [name for name in behind if "norm" in type(getattr(base, name)).__name__.lower()]
-    return norms[-1] if norms else None
+    norms = [name for name in names if "norm" in type(getattr(base, name)).__name__.lower()]
+    behind = [name for name in norms if names.index(name) > names.index(layers_name)]
+    final = behind or [name for name in norms if name.startswith("final")]
+    return final[-1] if final else None
 
 
 def _with(module: Any, parts: Mapping[str, nn.Module]) -> Any:

@@ -48,7 +48,7 @@ def from_torch(tensor: torch.Tensor) -> Tensor:
     plain = tensor.detach().to("cpu").contiguous()
     if plain.dtype is torch.bfloat16:
         plain = plain.view(torch.int16)  # numpy has no bfloat16
-    return Tensor(name, tuple(tensor.shape), memoryview(plain.numpy()).cast("B"))
+    return Tensor(name, tuple(tensor.shape), memoryview(plain.numpy().data).cast("B"))
 
 
 def zeros(shape: tuple[int, ...], dtype: str, device: str) -> torch.Tensor:

@@ -121,7 +121,7 @@ class WeightsFile:
 
     def _fill(self, target: torch.Tensor, offset: int) -> None:
         """Read exactly as many bytes as the tensor has, from an offset of the file."""
-        view = memoryview(target.view(torch.uint8).numpy())
+        view = memoryview(target.view(torch.uint8).numpy().data)
         done = 0
         while done < len(view):
             try:

@@ -163,19 +163,18 @@ class Daemon:
         return kinds == {True, False}
 
     async def _stop(self) -> None:
-        if self._child is None or self._child.process.returncode is not None:
+        child = self._child
+        if child is None:
             return
-        child, process = self._child, self._child.process
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await child.ended.wait()
-            except TimeoutError:
-                log.warning("p2pd did not end within %g s: killed", STOP_TIMEOUT_S)
-            finally:
-                if process.returncode is None:
-                    process.kill()
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.terminate()
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await child.ended.wait()
+        except TimeoutError:
+            log.warning("p2pd did not end within %g s: killed", STOP_TIMEOUT_S)
+        finally:
+            await child.kill()
 
 
 class _Child:
@@ -199,6 +198,14 @@ class _Child:
         await self.process.wait()
         self.ended.set()
         self.ready.set()
+
+    async def kill(self) -> None:
+        """End it for certain, and wait for its end: the loop must not be closed before."""
+        if not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                self.process.kill()
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self.ended.wait()
 
     def obituary(self) -> str:
         """How it ended, in one line."""

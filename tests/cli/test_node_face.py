@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from p2pnode.cli.exits import ReaderGone
 from p2pnode.cli.node_face import NodeFace
 from p2pnode.cli.output import Output, ProgressBar
+from p2pnode.cli.run import run_async
 
 PEER = "12D3KooWAQLw39YCYFXa9zQZ8Nc2ufYCNN5yxNpmt6rF4D6Dww6t"
 ADDRESS = f"/ip4/203.0.113.7/tcp/4001/p2p/{PEER}"
@@ -44,6 +47,31 @@ def test_people_get_the_line_that_others_type_to_join(capsys: pytest.CaptureFixt
     assert "a new one" in text
     assert "layers 0-8 of m\\x1b[2J in float32" in text
     assert text.endswith("stopping\n")
+
+
+class BrokenOutput(Output):
+    """Nobody reads it any more."""
+
+    def event(self, event: str, **fields: Any) -> None:
+        raise ReaderGone
+
+
+def test_a_reader_that_leaves_ends_the_node_which_still_cleans_up() -> None:
+    face = NodeFace(BrokenOutput(), ProgressBar("loading"))
+    course: list[str] = []
+
+    async def node() -> None:
+        face.on_event(*COURSE[0])
+        face.on_event(*COURSE[2])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            course.append("cleaned up")
+
+    with pytest.raises(ReaderGone):
+        run_async(face.watch(node()))
+    assert course == ["cleaned up"]
 
 
 def test_a_node_that_joined_others_does_not_speak_of_a_new_swarm(

@@ -32,9 +32,7 @@ class Checkpoint:
 
     def block(self, start: int, stop: int, *, ends: bool = True, dtype: str = "float32") -> Block:
         layers = LayerRange(start, stop)
-        return Block.load(
-            self.folder, self.spec, layers, device="cpu", dtype=dtype, ends=ends
-        )
+        return Block.load(self.folder, self.spec, layers, device="cpu", dtype=dtype, ends=ends)
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -252,6 +250,26 @@ def test_the_kernel_saw_no_more_reads_than_the_block_says(tmp_path: Path) -> Non
     assert block.num_bytes > 10 * other_files
     assert block.bytes_read <= seen <= block.bytes_read + 2 * block.header_bytes + other_files
     assert warm_up.bytes_read == block.bytes_read == block.num_bytes
+
+
+@pytest.mark.parametrize("family", ["llama", "granite", "gpt2", "bloom"])
+def test_parts_of_a_block_share_its_tensors_and_do_not_disturb_it(
+    family: str, tmp_path: Path
+) -> None:
+    checkpoint, tokens = Checkpoint(tmp_path, family), text(9)
+    block = checkpoint.block(0, 4)
+    parts = [block.part(LayerRange(0, 1)), block.part(LayerRange(1, 4))]
+    assert [(part.embeds, part.has_head) for part in parts] == [(True, False), (False, True)]
+    hidden = tokens
+    for part in parts:
+        hidden = run(part, part.new_cache(9), 0, hidden)
+
+    whole = run(block, block.new_cache(9), 0, tokens)
+
+    assert (hidden - whole).abs().max() <= TOLERANCE
+    assert (block.logits(whole) - checkpoint.logits(tokens)).abs().max() <= TOLERANCE
+    with pytest.raises(ValueError, match="not among"):
+        parts[0].part(LayerRange(0, 2))
 
 
 def test_progress_ends_with_all_bytes(llama: Checkpoint) -> None:

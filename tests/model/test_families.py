@@ -39,9 +39,7 @@ def test_logits_are_the_unsplit_models_in_1_to_4_parts(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_block_holds_what_the_sums_said_before_it_was_loaded(
-    family: str, tmp_path: Path
-) -> None:
+def test_a_block_holds_what_the_sums_said_before_it_was_loaded(family: str, tmp_path: Path) -> None:
     with quiet_transformers():
         tiny.random_model(tiny.default_config(family)).save_pretrained(tmp_path)
     spec = read_spec(tmp_path, "tiny", "")

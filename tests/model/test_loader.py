@@ -83,7 +83,7 @@ def test_only_the_files_with_our_layers_must_be_there(tmp_path: Path) -> None:
         (tmp_path / file).unlink()
 
     assert load(tmp_path, 1, 2).num_bytes > 0
-    with pytest.raises(ModelFilesError, match="model-0.*safetensors"):
+    with pytest.raises(ModelFilesError, match=r"model-0.*safetensors"):
         load(tmp_path)
 
 
@@ -257,8 +257,9 @@ HEADERS: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("header", "message"), [row[1:] for row in HEADERS],
-                         ids=[row[0] for row in HEADERS])
+@pytest.mark.parametrize(
+    ("header", "message"), [row[1:] for row in HEADERS], ids=[row[0] for row in HEADERS]
+)
 def test_a_header_is_refused_before_anything_is_allocated(
     header: Any, message: str, tmp_path: Path
 ) -> None:

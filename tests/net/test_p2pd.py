@@ -124,6 +124,15 @@ async def test_its_crash_is_noticed_within_a_second(run: Path) -> None:
                 await started.control.connected_peers()
 
 
+async def test_one_that_does_not_end_is_killed(run: Path) -> None:
+    async with asyncio.timeout(5):
+        async with daemon(run) as started:
+            pid = started.pid
+            os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 async def test_a_key_that_it_cannot_read_is_told(run: Path) -> None:
     identity = load_or_create(run / "node.key")
     (run / "node.key").write_bytes(b"not a key")
