@@ -13,10 +13,10 @@ from statistics import median
 from p2pnode.client.client import Client
 from p2pnode.client.events import ChainChosen, Done, HopCost, Token
 from p2pnode.config import ClientConfig, SwarmConfig, home
-from p2pnode.demo.nodes import DemoNode, DemoNodes
 from p2pnode.errors import LocalError
 from p2pnode.model.reference import greedy
 from p2pnode.model.source import find_model
+from p2pnode.node.processes import NodeProcess, NodeProcesses
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, LayerRange, PeerId
 
@@ -81,7 +81,7 @@ async def run_demo() -> AsyncGenerator[DemoEvent, None]:
     clock = asyncio.get_running_loop().time
     began = clock()
     with tempfile.TemporaryDirectory(prefix="p2pnode-demo-") as folder:
-        async with DemoNodes(Path(folder)) as nodes:
+        async with NodeProcesses(Path(folder)) as nodes:
             first = await nodes.listen(FIRST)
             async with aclosing(_ready(nodes, first)) as ready:
                 async for node in ready:
@@ -96,11 +96,11 @@ async def run_demo() -> AsyncGenerator[DemoEvent, None]:
                     yield event
 
 
-async def _ready(nodes: DemoNodes, first: DemoNode) -> AsyncGenerator[DemoNode, None]:
+async def _ready(nodes: NodeProcesses, first: NodeProcess) -> AsyncGenerator[NodeProcess, None]:
     """Start the other nodes; yields each, and the first one, when it serves."""
-    ready: asyncio.Queue[DemoNode] = asyncio.Queue()
+    ready: asyncio.Queue[NodeProcess] = asyncio.Queue()
 
-    async def serve(node: DemoNode) -> None:
+    async def serve(node: NodeProcess) -> None:
         await nodes.serve(node)
         ready.put_nowait(node)
 
@@ -115,7 +115,7 @@ async def _ready(nodes: DemoNodes, first: DemoNode) -> AsyncGenerator[DemoNode, 
             yield await ready.get()
 
 
-def _peer(node: DemoNode) -> PeerId:
+def _peer(node: NodeProcess) -> PeerId:
     if node.peer is None:
         raise LocalError(f"the node for layers {node.layers} did not say who it is")
     return node.peer
@@ -139,7 +139,9 @@ class _Course:
         return [b - a for a, b in zip(self.came_at, self.came_at[1:], strict=False)]
 
 
-async def _tell(client: Client, nodes: DemoNodes, cache: Path) -> AsyncGenerator[DemoEvent, None]:
+async def _tell(
+    client: Client, nodes: NodeProcesses, cache: Path
+) -> AsyncGenerator[DemoEvent, None]:
     """The story; kills a node of its chain in mid-sentence."""
     clock = asyncio.get_running_loop().time
     course = _Course()
@@ -160,7 +162,7 @@ async def _tell(client: Client, nodes: DemoNodes, cache: Path) -> AsyncGenerator
                 yield course.killed
 
 
-def _kill(course: _Course, nodes: DemoNodes) -> Killed:
+def _kill(course: _Course, nodes: NodeProcesses) -> Killed:
     hop = course.chains[-1].hops[1]
     nodes.of(hop.peer).kill()
     return Killed(hop.peer, hop.layers, len(course.came_at))

@@ -85,6 +85,10 @@ def _plain(
         out = scaled_dot_product_attention(grouped, keys, values, scale=scale)
         return out.reshape(1, 1, heads, values.shape[-1])
     is_causal = tokens == total and not (window and total > window)
+    if heads != kv_heads and not is_causal and query.device.type != "cpu":
+        # Kernels that take a mask do not share heads; without this they fall back to slow code.
+        keys = keys.repeat_interleave(heads // kv_heads, 1)
+        values = values.repeat_interleave(heads // kv_heads, 1)
     out = scaled_dot_product_attention(
         query,
         keys,
@@ -92,7 +96,7 @@ def _plain(
         attn_mask=None if is_causal else _mask(packed, query, total, window),
         is_causal=is_causal,
         scale=scale,
-        enable_gqa=heads != kv_heads,
+        enable_gqa=heads != keys.shape[1],
     )
     return out.transpose(1, 2)
 
@@ -127,7 +131,7 @@ def _explicit(
 def _mask(packed: Packed, query: torch.Tensor, total: int, window: int | None) -> torch.Tensor:
     """[tokens, total]: 0 where a new token sees a key, -inf elsewhere; made once per forward."""
     tokens = query.shape[2]
-    key = (tokens * (total + 1) + total, window or 0)
+    key = (tokens, total, window or 0)
     mask = packed.masks.get(key)
     if mask is None:
         rows = torch.arange(total - tokens, total, device=query.device)[:, None]

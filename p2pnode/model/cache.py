@@ -110,7 +110,7 @@ class Packed(Cache):
         self.layer_class_to_replicate = None
         self.offloading = False
         self.views: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.masks: dict[tuple[int, int], torch.Tensor] = {}
+        self.masks: dict[tuple[int, int, int], torch.Tensor] = {}
         self.attended = 0
 
     def update(

@@ -25,6 +25,7 @@ from p2pnode.model import tiny
 from p2pnode.model.block import Block, Work
 from p2pnode.model.families import CODE_ERRORS, one_line
 from p2pnode.model.loader import read_config, read_spec
+from p2pnode.model.skeleton import build
 from p2pnode.types import LayerRange, ModelSpec
 
 CHECK_VERSION = 1
@@ -35,6 +36,7 @@ TOLERANCE = 3e-6
 
 PROMPTS = (5, 17, 11)
 DECODE_STEPS = 4
+MAX_PARAMETERS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ def _check(family: str, make_config: Callable[[], Any]) -> Check:
     try:
         with quiet_transformers(), tempfile.TemporaryDirectory(prefix="p2pnode-check-") as name:
             config = make_config()
+            _check_size(config)
             splits = _partitions(config.num_hidden_layers)
             whole = tiny.random_model(config)
             whole.save_pretrained(name)
@@ -106,6 +109,14 @@ def _check(family: str, make_config: Callable[[], Any]) -> Check:
     reason = "" if ok else f"split, its logits differ by {worst:.1e} from the unsplit model's"
     names = tuple(" ".join(map(str, split)) for split in splits)
     return Check(family=family, ok=ok, splits=names, max_delta_logit=worst, reason=reason)
+
+
+def _check_size(config: Any) -> None:
+    """Raises ModelUnsupported unless the config's parts are found and it has become tiny."""
+    model = build(config, torch.float32, packs=True).model
+    size = sum(each.numel() for each in model.parameters())
+    if size > MAX_PARAMETERS:
+        raise ModelUnsupported(f"its config cannot be shrunk: {size / 1e6:.0f} M parameters")
 
 
 class _Script:

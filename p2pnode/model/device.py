@@ -94,6 +94,24 @@ def cpu_has_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def choose_threads(device: Device, measure_s: Callable[[], float]) -> float:
+    """Set torch's number of threads to one or to all, whichever is faster; returns its seconds.
+
+    measure_s: runs the work and returns its seconds. A small block is slowed down by threads that
+    wait for each other, all the more beside other nodes on the same cores.
+    """
+    all_threads = torch.get_num_threads()
+    with_all_s = measure_s()
+    if device.kind != "cpu" or all_threads == 1:
+        return with_all_s
+    torch.set_num_threads(1)
+    alone_s = measure_s()
+    if alone_s <= with_all_s:
+        return alone_s
+    torch.set_num_threads(all_threads)
+    return with_all_s
+
+
 def measure_flops(device: Device, dtype: str) -> float:
     """Floating-point operations per second of a large matrix product; takes some 0.1 s.
 

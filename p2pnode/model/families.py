@@ -31,11 +31,28 @@ DEFAULT_MAX_POSITIONS = 2048
 
 def max_positions(config: Any) -> int:
     """Tokens that a text may have, prompt and answer together."""
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return MAX_POSITIONS.get(config.model_type, DEFAULT_MAX_POSITIONS)
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    stated = [getattr(config, name, None) for name in names]
+    known = [value for value in stated if isinstance(value, int) and value > 0]
+    most = known[0] if known else MAX_POSITIONS.get(config.model_type, DEFAULT_MAX_POSITIONS)
+    return min([most, *_lengths_of_longrope(config)])
+
+
+def _lengths_of_longrope(config: Any) -> list[int]:
+    """Where "longrope" changes its frequencies.
+
+    Keys cached before that point keep the old ones, so a text beyond it depends on how it was
+    computed: step by step, or replayed at once. We stop short of it rather than be inexact.
+    """
+    parameters = getattr(config, "rope_parameters", None) or {}
+    tables = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    default = getattr(config, "original_max_position_embeddings", None)
+    lengths = [
+        table.get("original_max_position_embeddings") or default
+        for table in tables
+        if table.get("rope_type") == "longrope"
+    ]
+    return [length for length in lengths if isinstance(length, int)]
 
 
 def cut_lists(config: Any, start: int, stop: int) -> None:

@@ -31,7 +31,10 @@ from p2pnode.model.families import CODE_ERRORS, max_positions, one_line
 from p2pnode.model.fingerprint import INDEX, SINGLE, weight_map, weight_names
 from p2pnode.model.json_file import read_json
 from p2pnode.model.weights import WeightsFile
-from p2pnode.types import ModelSpec
+from p2pnode.types import MAX_LAYERS, ModelSpec
+
+MAX_SIZES = {"num_hidden_layers": MAX_LAYERS, "hidden_size": 1 << 17, "vocab_size": 1 << 22}
+"""More than any model has; beyond them even a model without weights is too large to build."""
 
 
 def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
@@ -40,18 +43,15 @@ def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
     Raises ModelFilesError, ModelUnsupported.
     """
     config = read_config(folder)
-    try:
-        return ModelSpec(
-            name=name,
-            fingerprint=fingerprint,
-            family=config.model_type,
-            num_layers=config.num_hidden_layers,
-            hidden_size=config.hidden_size,
-            vocab_size=config.vocab_size,
-            max_positions=max_positions(config),
-        )
-    except AttributeError as error:
-        raise ModelUnsupported(f"{folder}: {config.model_type} {error}") from error
+    return ModelSpec(
+        name=name,
+        fingerprint=fingerprint,
+        family=config.model_type,
+        num_layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        vocab_size=config.vocab_size,
+        max_positions=max_positions(config),
+    )
 
 
 def read_config(folder: Path) -> Any:
@@ -75,7 +75,18 @@ def read_config(folder: Path) -> Any:
     except CODE_ERRORS as error:
         file = folder / "config.json"
         raise ModelFilesError(f"{file} is no {family} config: {one_line(error)}") from error
+    _check_sizes(folder, config)
     return config
+
+
+def _check_sizes(folder: Path, config: Any) -> None:
+    """Raises unless a model of these sizes can be built at all, weights or not."""
+    for name, most in MAX_SIZES.items():
+        size = getattr(config, name, None)
+        if size is None:
+            raise ModelUnsupported(f"{folder}: a {config.model_type} config has no {name}")
+        if type(size) is not int or not 0 < size <= most:
+            raise ModelFilesError(f"{folder / 'config.json'}: {name} is not 1 to {most}")
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ def greedy(
     Ends with the first of ``eos_token_ids``, which is part of the answer, as in a chain's.
     """
     # A bar of its own would be in the middle of ours.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     model.eval()
     token_ids: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ GREET_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 0.5
 MAX_INBOUND = 1024
 MAX_INBOUND_PER_PEER = 8
+"""Of one traffic class, those that have not greeted yet included."""
 
 
 class Links:
@@ -47,7 +49,7 @@ class Links:
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
         self._opening: dict[PeerId, asyncio.Lock] = {}
         self._tasks = Tasks()
-        self._num_inbound = 0
+        self._inbound: Counter[tuple[PeerId, str]] = Counter()
 
     @property
     def peer(self) -> PeerId:
@@ -121,12 +123,12 @@ class Links:
         return self._tasks.start(link.run(heartbeat), name=f"link-{link.peer.short}")
 
     async def _accept(self, traffic: str, stream: ByteStream) -> None:
-        known = len(self._links.get((stream.peer, traffic), ()))
-        if self._num_inbound >= MAX_INBOUND or known >= MAX_INBOUND_PER_PEER:
+        key = (stream.peer, traffic)
+        if self._inbound.total() >= MAX_INBOUND or self._inbound[key] >= MAX_INBOUND_PER_PEER:
             log.warning("too many links, one refused: peer=%s", stream.peer.short)
             return
         link = Link(stream, traffic, self)
-        self._num_inbound += 1
+        self._inbound[key] += 1
         try:
             async with asyncio.timeout(GREET_TIMEOUT_S):
                 await link.greet(self._software)
@@ -134,7 +136,8 @@ class Links:
         except (TimeoutError, PeerError) as error:
             log.debug("link refused: peer=%s error=%s", stream.peer.short, error)
         finally:
-            self._num_inbound -= 1
+            self._inbound[key] -= 1
+            self._inbound += Counter()  # forgets who has none
 
     async def _finish(self, link: Link) -> None:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p2pnode.errors import DoesNotFit
 from p2pnode.model.block import Block, Work
-from p2pnode.model.device import Device, measure_bandwidth, measure_flops
+from p2pnode.model.device import Device, choose_threads, measure_bandwidth, measure_flops
 from p2pnode.model.tensor import zeros
 from p2pnode.types import DTYPE_BYTES
 
@@ -33,7 +33,7 @@ class Figures:
 
 def measure(block: Block, device: Device, *, max_session_tokens: int) -> Figures:
     """Run a few steps and count; raises DoesNotFit when not even one session has room."""
-    latency_s = _decode_latency_s(block)
+    latency_s = choose_threads(device, lambda: _decode_latency_s(block))
     bytes_per_token = session_bytes_per_token(block)
     capacity = int(device.free_bytes * MEMORY_SHARE) // bytes_per_token
     if capacity < min(max_session_tokens, block.spec.max_positions):

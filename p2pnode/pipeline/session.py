@@ -127,10 +127,10 @@ class ChainSession:
     async def _wait_for_result(self, num_fed: int) -> Result:
         """The output of the last token; raises the PeerError that stands in its way."""
         loop = asyncio.get_running_loop()
-        result = self._result = loop.create_future()
         lost = next((state for state in self.hops if not state.is_usable), None)
         if lost is not None:
             raise PeerLost(lost.peer, "its link is gone")
+        result = self._result = loop.create_future()
         self._moved_at = loop.time()
         patience_s = self._patience.seconds(num_fed)
         try:
@@ -261,6 +261,7 @@ class ChainSession:
     def _fail_step(self, error: PeerError) -> None:
         if self._result is not None and not self._result.done():
             self._result.set_exception(error)
+            self._result.exception()  # seen: the one who waits may be cancelled at this moment
 
     def _state(self, link: Link, layer: int) -> HopState | None:
         for state in self.hops:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from p2pnode.errors import ComputeFailed, PeerError, PeerMisbehaved, PeerRefused
+from p2pnode.errors import (
+    ComputeFailed,
+    P2PNodeError,
+    PeerError,
+    PeerLost,
+    PeerMisbehaved,
+    PeerRefused,
+)
 from p2pnode.model.block import Block
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
@@ -21,6 +29,7 @@ from p2pnode.serving.admission import Admission
 from p2pnode.serving.session import Gap, HopSession, Job, Key, Output, unknown
 from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import Tasks, all_of
+from p2pnode.types import PeerId
 from p2pnode.wire.messages import (
     Close,
     Fault,
@@ -35,7 +44,8 @@ from p2pnode.wire.messages import (
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 0.01
-MAX_OPENING = 256
+MAX_OPENING = 128
+"""Requests of one peer that wait for a connection to a next hop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +75,7 @@ class Handler:
         self._limits = limits
         self._on_event = on_event
         self._tasks = Tasks()
+        self._opening: Counter[PeerId] = Counter()
         self._progress_due: set[Key] = set()
         self._links: Links
 
@@ -93,11 +104,10 @@ class Handler:
         """Dispatch (`LinkEvents`); PeerError ends the link."""
         try:
             self._dispatch(link, message)
-        except PeerError:
+        except P2PNodeError:
             raise
         except Exception as error:
-            log.exception("bug: peer=%s message=%s", link.peer.short, type(message).__name__)
-            raise PeerMisbehaved(link.peer, "sent a message that broke us") from error
+            raise _bug(link, error) from error
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """A link has ended: free its client's sessions, tell the others' clients."""
@@ -123,11 +133,26 @@ class Handler:
             case _:
                 raise PeerMisbehaved(link.peer, f"sent a {type(message).__name__} to a node")
 
-    def _spawn(self, work: Any, link: Link) -> None:
-        if self._tasks.num_running >= MAX_OPENING:
+    def _spawn(self, work: Coroutine[Any, Any, None], link: Link) -> None:
+        if self._opening[link.peer] >= MAX_OPENING:
             work.close()
-            raise PeerMisbehaved(link.peer, "opens sessions faster than they can be admitted")
-        self._tasks.start(work, name=f"open-{link.peer.short}")
+            raise PeerMisbehaved(link.peer, "asks for sessions faster than they can be opened")
+        self._opening[link.peer] += 1
+        self._tasks.start(self._opened(work, link), name=f"open-{link.peer.short}")
+
+    async def _opened(self, work: Coroutine[Any, Any, None], link: Link) -> None:
+        """Run the rest of a message that waits for something; a bug in it ends the link."""
+        try:
+            await work
+        except PeerError as error:
+            link.end(error)
+        except P2PNodeError:
+            raise
+        except Exception as error:
+            link.end(_bug(link, error))
+        finally:
+            self._opening[link.peer] -= 1
+            self._opening += Counter()  # forgets who is at 0
 
     # --- the life of a session
 
@@ -140,6 +165,7 @@ class Handler:
         try:
             session = self._admit(link, message)
             self.sessions[session.key] = session
+            self._on_event("session_opened", session)
             session.next = await self._next_link(message)
         except PeerRefused as refused:
             reason, retry_after_s = str(refused), refused.retry_after_s
@@ -149,7 +175,6 @@ class Handler:
             self._reply(link, session.fault("unreachable", str(error), blamed=message.next))
         else:
             if not session.is_closed:
-                self._on_event("session_opened", session)
                 self._reply(link, Opened(**known))
 
     def _admit(self, link: Link, message: Open) -> HopSession:
@@ -205,15 +230,20 @@ class Handler:
 
     def _step(self, link: Link, message: Step) -> None:
         session = self.sessions.get((message.session, message.layer))
-        if session is None:
+        if session is None or not session.may_step(link.peer, message):
             self._reply(link, unknown(message))
             return
-        self._admission.check_entry(link.peer, message, session)
         try:
+            self._admission.check_entry(link.peer, message, session)
             job = session.accept(message, link.peer, now=asyncio.get_running_loop().time())
         except Gap:
             what = f"a step at {message.position}, but only {session.accepted} tokens are held"
             self._reply(session.client, session.fault("gap", what))
+        except PeerMisbehaved as error:
+            if link.peer == session.client.peer:
+                raise
+            # Its client may have contrived it, and the link is other clients' as well.
+            self._reply(session.client, session.fault("input", str(error), blamed=link.peer))
         else:
             if job is not None:
                 self._worker.submit(job)
@@ -237,7 +267,7 @@ class Handler:
         if not session.ends_chain:
             if session.next is not None and session.next.is_open:
                 for step in session.unsent(self._limits.chunk_tokens):
-                    session.next.send(step)
+                    self._reply(session.next, step)
         elif output is not None and (output.token_ids or output.hidden is not None):
             self._reply(session.client, session.result(output))
 
@@ -276,8 +306,10 @@ class Handler:
             self._on_event("session_closed", session)
 
     def _reply(self, link: Link, message: object) -> None:
-        if link.is_open:
+        try:
             link.send(message)
+        except PeerLost as error:  # `on_lost` frees what hangs on it
+            log.debug("not sent: peer=%s error=%s", link.peer.short, error)
 
     async def _sweep(self) -> None:
         """Free sessions whose client is silent for too long: it may be frozen, not gone."""
@@ -289,3 +321,9 @@ class Handler:
                 if loop.time() - session.active_at > idle_s:
                     self._reply(session.client, session.fault("closed", f"idle for {idle_s:g} s"))
                     self._free(session)
+
+
+def _bug(link: Link, error: Exception) -> PeerMisbehaved:
+    """Log what should not have happened; that link ends, all else goes on."""
+    log.error("bug: peer=%s", link.peer.short, exc_info=error)
+    return PeerMisbehaved(link.peer, "sent a message that broke us")

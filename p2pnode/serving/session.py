@@ -1,7 +1,8 @@
 """One hop's part of a session, as rules without I/O or clock.
 
 Everything that changes a session's position, epoch or neighbours is in this file. The rules:
-- a step of an older epoch is dropped; of the current one it must come from ``previous``;
+- a step of an older epoch is dropped; of the current one it must come from ``previous``, to
+  anyone else the session does not exist;
 - a step may begin at or below what is accepted (then the rest is forgotten), never beyond (`gap`);
 - outputs go to the journal, and from there, from ``cursor`` on, to the next hop: the same way for
   the first time, for a retry, and for the replay to a replacement;
@@ -111,15 +112,17 @@ class HopSession:
         """Whether outputs go to the client."""
         return self.next is None
 
-    def accept(self, step: Step, sender: PeerId, *, now: float) -> Job | None:
-        """Take a step, or drop it (None) when it is of another epoch.
+    def may_step(self, sender: PeerId, step: Step) -> bool:
+        """Whether this step may come from this peer; one of another epoch is dropped anyway."""
+        return step.epoch != self.epoch or sender == (self.previous or self.client.peer)
 
-        Raises Gap, and PeerMisbehaved for what no honest neighbour sends.
+    def accept(self, step: Step, sender: PeerId, *, now: float) -> Job | None:
+        """Take a step that its sender may send, or drop it (None) when it is of another epoch.
+
+        Raises Gap, and PeerMisbehaved for more tokens than the session may hold.
         """
         if step.epoch != self.epoch:
             return None
-        if sender != (self.previous or self.client.peer):
-            raise PeerMisbehaved(sender, "sent a step of a session in which it is no neighbour")
         tokens = step.entry.shape[0]
         if step.position > self.accepted:
             raise Gap

@@ -104,7 +104,7 @@ class Worker:
         began = time.perf_counter()
         try:
             outcomes = self._forward(batch)
-        except (RuntimeError, MemoryError, ValueError, ComputeFailed) as error:
+        except (RuntimeError, MemoryError, ValueError, IndexError, ComputeFailed) as error:
             if len(batch) > 1:  # one session's trouble is not the others'
                 outcomes = [outcome for job in batch for outcome in self._compute([job])[0]]
             else:

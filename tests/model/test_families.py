@@ -72,3 +72,20 @@ def test_shrinking_keeps_the_kinds_of_layers_and_the_ratio_of_heads(tmp_path: Pa
     assert small.num_hidden_layers == len(small.layer_types) == 4
     assert set(small.layer_types) == {"sliding_attention", "full_attention"}
     assert small.num_attention_heads // small.num_key_value_heads == 4
+
+
+def test_a_text_ends_where_longrope_would_change_what_is_cached(tmp_path: Path) -> None:
+    config = tiny.default_config("phi3")
+    factors = [1.0 + i for i in range(config.hidden_size // config.num_attention_heads // 2)]
+    config.rope_parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "short_factor": factors,
+        "long_factor": factors,
+        "original_max_position_embeddings": 32,
+    }
+    config.save_pretrained(tmp_path)
+
+    assert read_spec(tmp_path, "tiny", "").max_positions == 32
+    assert check_family(str(tmp_path)).ok

@@ -173,7 +173,16 @@ def test_code_beside_a_config_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_hidden_layers": "many"}, {"hidden_size": None}, {"rope_parameters": 7}]
+    "changes",
+    [
+        {"num_hidden_layers": "many"},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": True},
+        {"hidden_size": None},
+        {"hidden_size": 10**12},
+        {"vocab_size": -1},
+        {"rope_parameters": 7},
+    ],
 )
 def test_a_config_with_nonsense_in_it_is_named(changes: dict[str, Any], tmp_path: Path) -> None:
     save_tiny(tmp_path)

@@ -207,6 +207,8 @@ async def test_a_daemon_that_does_not_answer_is_not_waited_for(run: Path) -> Non
     async with node_and_client(run) as (node, client):
         await client.connect(node.peer, node.addresses)
         os.kill(client.daemon_pid, signal.SIGSTOP)
+        # The signal is sent; only now are all of its threads known to stand.
+        await asyncio.to_thread(os.waitid, os.P_PID, client.daemon_pid, os.WSTOPPED | os.WNOWAIT)
         try:
             async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
                 tasks.create_task(_times_out(client.open_stream(node.peer, ECHO)))

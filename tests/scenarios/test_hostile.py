@@ -1,0 +1,420 @@
+"""Peers that speak garbage or break the rules: each is stopped, nothing leaks, others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from p2pnode.client.client import Client
+from p2pnode.client.events import Done
+from p2pnode.lab.swarm import LabNode, LocalSwarm
+from p2pnode.net.links import MAX_INBOUND_PER_PEER
+from p2pnode.net.memory import fake_peer_id
+from p2pnode.types import LayerRange, Tensor
+from p2pnode.wire.codec import encode
+from p2pnode.wire.frames import END, MAX_FRAME_BYTES, MORE, PREFIX, end_frame
+from p2pnode.wire.messages import (
+    CHAIN,
+    CONTROL,
+    Close,
+    Closed,
+    Fault,
+    Opened,
+    Ping,
+    Pong,
+    Refused,
+    Reroute,
+    Result,
+    Step,
+)
+from tests.support.hostile import (
+    SESSION,
+    hello,
+    hidden,
+    hostile_peer,
+    ids,
+    raw,
+    step,
+)
+from tests.support.models import greedy
+
+PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
+NUM_TOKENS = 24
+LATENCY_S = 0.01
+
+pytestmark = pytest.mark.virtual_time
+
+
+@asynccontextmanager
+async def undisturbed(swarm: LocalSwarm, folder: Path) -> AsyncIterator[None]:
+    """Somebody else's sessions run meanwhile, and neither fail over nor change."""
+    answers: list[Done] = []
+    is_over = asyncio.Event()
+
+    async def ask(client: Client) -> None:
+        while not answers or not is_over.is_set():
+            answers.append(await client.generate(PROMPT, max_tokens=NUM_TOKENS))
+
+    async with swarm.client() as client, asyncio.TaskGroup() as tasks:
+        tasks.create_task(ask(client))
+        await asyncio.sleep(0.3)
+        assert not answers, "the first session must be in its middle"
+        yield
+        is_over.set()
+    expected = greedy(folder, PROMPT, NUM_TOKENS)
+    assert [list(done.token_ids) for done in answers] == [expected] * len(answers)
+    assert [done.failovers for done in answers] == [0] * len(answers)
+
+
+async def assert_nothing_held(*nodes: LabNode) -> None:
+    """Every session that was opened is closed, a moment later."""
+    await asyncio.sleep(0.2)
+    assert [num_held(node) for node in nodes] == [0] * len(nodes)
+
+
+def num_held(node: LabNode) -> int:
+    """How many sessions have a place on a node."""
+    names = [event for event, _ in node.events]
+    return names.count("session_opened") - names.count("session_closed")
+
+
+# --- bytes that are no messages
+
+
+def _frame(header: bytes, body: bytes = b"", *, flags: int = 0) -> bytes:
+    return PREFIX.pack(len(header) + len(body), 7, flags, len(header)) + header + body
+
+
+def _begun(num_tokens: int) -> bytes:
+    """The first frame of a step that announces so many rows of hidden states."""
+    header, _ = encode(step(0, hidden(1)))
+    fields = msgpack.unpackb(header)
+    fields["entry"] = ["float32", [num_tokens, 32]]
+    return _frame(msgpack.packb(fields), b"\0" * 1000, flags=MORE)
+
+
+BEFORE_HELLO = {
+    "another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a ping first": raw(Ping(number=1)),
+    "another version": hello(version=2),
+    "a hello in pieces": _frame(encode(step(0, hidden(1)))[0], flags=MORE),
+    "END at once": end_frame(),
+    "a hello that is too long": _frame(b"\x80" * 17_000),
+}
+AFTER_HELLO = {
+    "garbage": b"\xff" * 200,
+    "zeros": b"\0" * 200,
+    "no msgpack": _frame(b"\xc1\xc1\xc1"),
+    "an unknown kind": _frame(msgpack.packb({"kind": "nonsense", "session": SESSION})),
+    "no kind": _frame(msgpack.packb([1, 2, 3])),
+    "a missing field": _frame(msgpack.packb({"kind": "ping"})),
+    "a frame that is too long": PREFIX.pack(MAX_FRAME_BYTES + 1, 1, 0, 10) + b"\0" * 100,
+    "a header longer than its frame": PREFIX.pack(10, 1, 0, 11) + b"\0" * 11,
+    "unknown flags": PREFIX.pack(0, 1, 8, 0),
+    "a message beyond the limit": _begun(300_000),
+    "a message that is too short": _begun(100) + PREFIX.pack(5, 7, 0, 0) + b"\0" * 5,
+    "a message that is too long": _begun(8) + PREFIX.pack(5000, 7, 0, 0) + b"\0" * 5000,
+    "a message in another one": _begun(100) + _begun(100),
+    "END in mid message": _begun(100) + end_frame(),
+    "END with bytes": PREFIX.pack(4, 0, END, 0) + b"1234",
+    "a second hello": hello(),
+    "the answer of a node": raw(Opened(session=SESSION, layer=0, epoch=1)),
+    "an answer to no ping": raw(Pong(number=9)),
+}
+
+
+@pytest.mark.parametrize("traffic", [CHAIN, CONTROL])
+async def test_a_peer_that_speaks_garbage_is_cut_off_and_nobody_else(
+    traffic: str, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            for what, data in {**BEFORE_HELLO, **AFTER_HELLO}.items():
+                for _ in range(3):  # all together far more often than a peer may have links
+                    peer = await stranger.dial(node, traffic, greets=what in AFTER_HELLO)
+                    peer.stream.write(data)
+                    try:
+                        await peer.wait_ended()
+                    except TimeoutError:
+                        pytest.fail(f"not cut off: {what}")
+            await stranger.dial(node, traffic)  # no place is taken by what has ended
+        await assert_nothing_held(node)
+
+
+async def test_a_message_that_is_cut_off_in_the_middle_is_forgotten(
+    tiny: Path, cache: Path
+) -> None:
+    message = raw(step(0, hidden(1)))
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            for length in (1, PREFIX.size - 1, PREFIX.size, len(message) - 1):
+                peer = await stranger.dial(node)
+                peer.stream.write(message[:length])
+                peer.stream.close()
+            peer = await stranger.dial(node)
+            peer.send(stranger.open())
+            assert isinstance(await peer.receive(), Opened)
+            peer.stream.write(message[:-1])
+            peer.stream.close()  # the session goes with the link
+        await assert_nothing_held(node)
+
+
+@pytest.mark.parametrize("told", [b"", hello()[:-1]])
+async def test_who_does_not_greet_in_time_is_cut_off(told: bytes, tiny: Path, cache: Path) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node, greets=False)
+            began = asyncio.get_running_loop().time()
+            peer.stream.write(told)
+            await peer.wait_ended()
+            assert 2.9 < asyncio.get_running_loop().time() - began < 3.5
+
+
+@pytest.mark.parametrize("greets", [True, False])
+async def test_a_peer_with_too_many_links_gets_no_more_and_others_do(
+    greets: bool, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            kept = [await stranger.dial(node, greets=greets) for _ in range(MAX_INBOUND_PER_PEER)]
+            began = asyncio.get_running_loop().time()
+            ninth = await stranger.dial(node, greets=False)
+            await ninth.wait_ended()
+            assert asyncio.get_running_loop().time() - began < 0.5
+            if greets:
+                kept[0].send(stranger.open())
+                assert isinstance(await kept[0].receive(), Opened)
+            async with hostile_peer(swarm, 1) as other:
+                await other.dial(node)
+        await assert_nothing_held(node)
+
+
+# --- what a client may not do
+
+
+def _steps_that_end_the_link() -> dict[str, Step]:
+    return {
+        "a token beyond the vocabulary": step(0, ids(1, 512)),
+        "a negative token": step(0, ids(1, -1)),
+        "hidden states of another width": step(0, hidden(2, size=31)),
+        "hidden states of another dtype": step(0, hidden(2, dtype="float16")),
+        "integers as hidden states": step(0, hidden(2, dtype="int64")),
+        "floats as tokens": step(0, Tensor("float32", (2,), b"\0" * 8)),
+        "more than the session may hold": step(0, ids(*range(17))),
+    }
+
+
+@pytest.mark.parametrize("what", _steps_that_end_the_link())
+async def test_a_step_that_no_honest_client_sends_ends_its_link_and_frees_its_sessions(
+    what: str, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            peer.send(stranger.open())
+            assert isinstance(await peer.receive(), Opened)
+            peer.send(_steps_that_end_the_link()[what])
+            await peer.wait_ended()
+        await assert_nothing_held(node)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "another revision": ({"fingerprint": "0" * 64}, "fingerprints differ"),
+    "other numerics": ({"numerics": "bfloat16"}, "computes in float32"),
+    "layers that it does not serve": ({"layers": LayerRange(5, 10)}, "serves layers 0-8"),
+    "more tokens than the model holds": ({"max_tokens": 257}, "holds 256 tokens"),
+    "a sampled token of a middle layer": ({"layers": LayerRange(0, 5)}, "no head"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_an_open_that_cannot_be_served_is_refused_and_says_why(
+    what: str, tiny: Path, cache: Path
+) -> None:
+    changes, reason = REFUSED[what]
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            peer.send(stranger.open(**changes))
+            refused = await peer.receive()
+            assert isinstance(refused, Refused)
+            assert reason in refused.reason
+            peer.send(stranger.open())  # the link is still good
+            assert isinstance(await peer.receive(), Opened)
+        await assert_nothing_held(node)
+
+
+async def test_more_sessions_than_the_limit_are_refused_until_one_is_closed(
+    tiny: Path, cache: Path
+) -> None:
+    config = {"max_sessions": 3}
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=config) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            for number in range(5):
+                peer.send(stranger.open(session=bytes([number]) * 16))
+            answers = [await peer.receive() for _ in range(5)]
+            assert [type(answer) for answer in answers] == [Opened] * 3 + [Refused] * 2
+            assert answers[-1].retry_after_s > 0
+            peer.send(Close(session=b"\1" * 16, layer=0))
+            assert isinstance(await peer.receive(), Closed)
+            peer.send(stranger.open())
+            assert isinstance(await peer.receive(), Opened)
+        await assert_nothing_held(node)
+
+
+async def test_a_gap_and_an_unknown_session_are_told_and_the_session_goes_on(
+    tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            peer.send(stranger.open(send_from=len(PROMPT) - 1))
+            assert isinstance(await peer.receive(), Opened)
+            for odd, kind in (
+                (step(3, ids(1)), "gap"),
+                (step(0, ids(1), session=b"x" * 16), "unknown"),
+                (step(0, ids(1), layer=3), "unknown"),
+                (_reroute(SESSION, layer=2), "unknown"),
+            ):
+                peer.send(odd)
+                fault = await peer.answer(Fault)
+                assert (fault.fault, fault.session, fault.layer) == (kind, odd.session, odd.layer)
+            peer.send(step(0, ids(1), epoch=2))  # of no epoch that we know: dropped
+            peer.send(step(0, ids(*PROMPT)))
+            result = await peer.answer(Result, Fault)
+            assert list(result.token_ids) == greedy(tiny, PROMPT, 1)
+        await assert_nothing_held(node)
+
+
+def _reroute(session: bytes, *, layer: int = 0, epoch: int = 9, **changes: Any) -> Reroute:
+    fields: dict[str, Any] = {"position": 0, "previous": None, "next": None, "send_from": 0}
+    fields |= {"next_addresses": (), **changes}
+    return Reroute(session=session, layer=layer, epoch=epoch, **fields)
+
+
+async def test_a_stranger_who_knows_a_session_can_do_nothing_with_it(
+    tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with hostile_peer(swarm) as owner, hostile_peer(swarm, 1) as stranger:
+            mine, theirs = await owner.dial(node), await stranger.dial(node)
+            mine.send(owner.open(send_from=len(PROMPT) - 1))
+            assert isinstance(await mine.receive(), Opened)
+            theirs.send(stranger.open(epoch=5))
+            refused = await theirs.receive()
+            assert isinstance(refused, Refused)
+            assert "another client" in refused.reason
+            for odd in (step(0, ids(7, 8)), step(5, ids(7)), step(0, ids(999)), _reroute(SESSION)):
+                theirs.send(odd)
+                answer = await theirs.receive()
+                assert isinstance(answer, Fault)
+                assert answer.fault == "unknown"
+            theirs.send(Close(session=SESSION, layer=0))
+            await asyncio.sleep(0.1)
+            mine.send(step(0, ids(*PROMPT)))
+            result = await mine.answer(Result, Fault)
+            assert list(result.token_ids) == greedy(tiny, PROMPT, 1)
+        await assert_nothing_held(node)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+async def test_values_that_are_not_finite_are_a_fault_of_the_input(
+    value: float, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            peer.send(stranger.open())
+            assert isinstance(await peer.receive(), Opened)
+            peer.send(step(0, hidden(3, value)))
+            fault = await peer.answer(Fault, Result)
+            assert fault.fault == "input"
+            peer.send(step(0, hidden(3)))  # the same session, once more with numbers
+            assert isinstance(await peer.answer(Result, Fault), Result)
+        await assert_nothing_held(node)
+
+
+QUARRELS: dict[str, tuple[dict[str, Any], str]] = {
+    "less room at the second": ({"max_tokens": 4}, "input"),
+    "a neighbour that the second does not know": ({"previous": None}, "unknown"),
+    "a second that was never opened": ({"session": b"z" * 16}, "unknown"),
+}
+
+
+@pytest.mark.parametrize("what", QUARRELS)
+async def test_a_client_cannot_make_two_honest_nodes_quarrel(
+    what: str, tiny: Path, cache: Path
+) -> None:
+    """The link between two nodes is shared: what one client contrives must not end it."""
+    changes, kind = QUARRELS[what]
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        first, second = await swarm.start("0-4", "5-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            one, two = await stranger.dial(first), await stranger.dial(second)
+            lower, upper = LayerRange(0, 5), LayerRange(5, 9)
+            two.send(stranger.open(**{"layers": upper, "previous": first.peer, **changes}))
+            addresses = swarm.network.transports[second.peer].addresses
+            one.send(stranger.open(layers=lower, next=second.peer, next_addresses=addresses))
+            assert isinstance(await two.receive(), Opened)
+            assert isinstance(await one.receive(), Opened)
+            one.send(step(0, ids(*PROMPT)))
+            told = one if kind == "unknown" else two
+            fault = await told.answer(Fault)
+            assert (fault.fault, fault.layer) == (kind, 5)
+        await assert_nothing_held(first, second)
+
+
+async def test_a_next_hop_that_cannot_be_is_a_fault_and_holds_nothing(
+    tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            for number, (following, addresses) in enumerate(
+                [
+                    (stranger.peer, ()),
+                    (stranger.peer, ("nonsense", "/ip4/999.1.1.1/tcp/99999999")),
+                    (fake_peer_id(77), ("/memory/1",)),
+                ]
+            ):
+                session = bytes([number]) * 16
+                nowhere = {"next": following, "next_addresses": addresses}
+                peer.send(stranger.open(session=session, layers=LayerRange(0, 5), **nowhere))
+                fault = await peer.answer(Fault, Opened, Refused)
+                assert (fault.fault, fault.blamed) == ("unreachable", following)
+            assert num_held(node) == 1, "only the honest client's"
+        await assert_nothing_held(node)
+
+
+async def test_a_storm_of_requests_ends_the_one_who_makes_it(tiny: Path, cache: Path) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            swarm.network.silence(node.peer, fake_peer_id(77))  # a black hole
+            peer = await stranger.dial(node)
+            peer.send(stranger.open())
+            assert isinstance(await peer.receive(), Opened)
+            hole = {"next": fake_peer_id(77), "next_addresses": ("/memory/1",)}
+            for epoch in range(2, 600):
+                peer.send(_reroute(SESSION, epoch=epoch, **hole))
+            await peer.wait_ended()
+        await assert_nothing_held(node)
