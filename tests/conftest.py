@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import uvloop
 
 from p2pnode.lab.virtual_time import run_virtual
 from tests.support.models import make_tiny_llama
 
 REAL_TEST_TIMEOUT_S = 120.0
+
+# Tiny models: threads that wait for each other would take most of the suite's time.
+torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)

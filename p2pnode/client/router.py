@@ -15,6 +15,9 @@ from p2pnode.wire.messages import CONTROL
 SLOW_FOR_S = 30.0
 LINK_BROKEN_FOR_S = 60.0
 REFUSED_FOR_S = 10.0
+MIN_REFUSED_FOR_S = 1.0
+MAX_REFUSED_FOR_S = 60.0
+"""Whatever the peer says: it must not be asked in a loop, nor be lost for ever."""
 RETRY_INTERVAL_S = 0.5
 
 
@@ -75,7 +78,9 @@ class SwarmRouter:
         """See `Router.blame`."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, PeerRefused):
-            self._experience.refused[error.peer] = now + (error.retry_after_s or REFUSED_FOR_S)
+            wanted_s = error.retry_after_s or REFUSED_FOR_S
+            for_s = min(max(wanted_s, MIN_REFUSED_FOR_S), MAX_REFUSED_FOR_S)
+            self._experience.refused[error.peer] = now + for_s
         elif reporter is not None:
             self._experience.links[reporter, error.peer] = now + LINK_BROKEN_FOR_S
         elif isinstance(error, PeerTimeout) and self._links.get(error.peer) is not None:

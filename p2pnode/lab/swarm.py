@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from p2pnode.node.figures import Figures, session_bytes_per_token
 from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
-from p2pnode.types import LayerRange, PeerId
+from p2pnode.types import LayerRange, ModelSpec, PeerId
 import itertools
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class LocalSwarm:
     def _start(self, layers: LayerRange, latency_s: float) -> LabNode:
         identity = fake_identity(len(self.nodes))
         node = LabNode(identity.peer, layers)
-        block = Block.load(self.folder, self.spec, layers, device="cpu", dtype=self.dtype)
+        block = _whole_block(self.folder, self.spec, self.dtype).part(layers)
         config = _config(NodeConfig, self._config)
         server = BlockServer(block, lab_figures(block, latency_s), config, node.on_event)
         self.nodes.append(node)
@@ -150,6 +151,13 @@ class LocalSwarm:
         config = _config(ClientConfig, self._config)
         member = LabMember(self, identity)
         return Client(model=str(self.folder), config=config, network=member, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def _whole_block(folder: Path, spec: ModelSpec, dtype: str) -> Block:
+    """All layers, loaded once for all nodes: blocks hold no state of sessions."""
+    whole = LayerRange(0, spec.num_layers)
+    return Block.load(folder, spec, whole, device="cpu", dtype=dtype)
 
 
 def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 16) -> Figures:

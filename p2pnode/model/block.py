@@ -133,7 +133,7 @@ class Block:
                 device=self.device,
             )
             part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
-            part.packs = self.packs
+            part.packs, part._skeleton = self.packs, self._skeleton
             part.kv_bytes_per_token = self.kv_bytes_per_token * len(layers) // len(self.layers)
             self._ranges[layers] = part
         return self._ranges[layers]

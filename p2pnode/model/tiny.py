@@ -18,8 +18,8 @@ from p2pnode.errors import ModelUnsupported
 
 NUM_LAYERS = 4
 NUM_HEADS = 4
-WIDE_HEAD, NUM_WIDE_HEADS = 256, 2
-"""Heads from this width on are fewer, so that the model stays tiny."""
+WIDE_HEAD = 256
+"""From this width on, hidden states are narrower than all heads, where a family lets them."""
 VOCAB_SIZE = 128
 WINDOW = 8
 """Shorter than the texts of a check, so that windows matter in it."""
@@ -70,18 +70,21 @@ def shrink(config: Any, *, head_dim: int | None = None) -> Any:
     heads = config.num_attention_heads
     head_dim = head_dim or getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None)
-    num_heads = NUM_WIDE_HEADS if head_dim >= WIDE_HEAD else NUM_HEADS
+    kv_heads = kv_heads or getattr(config, "num_kv_heads", None)
+    is_free = table.get("head_dim") is not None and head_dim >= WIDE_HEAD
+    hidden_size = (NUM_HEADS // 2 if is_free else NUM_HEADS) * head_dim
     for name, value in table.items():
         if type(value) is not int:
             continue
         if name in COUNTS:
             table[name] = COUNTS[name]
         elif name.endswith(("_dim", "_size")) and value == config.hidden_size:
-            table[name] = num_heads * head_dim  # the width of embeddings, by another name
+            table[name] = hidden_size  # the width of embeddings, by another name
     wanted = {
-        "hidden_size": num_heads * head_dim,
-        "num_attention_heads": num_heads,
-        "num_key_value_heads": kv_heads and max(1, num_heads * kv_heads // heads),
+        "hidden_size": hidden_size,
+        "num_attention_heads": NUM_HEADS,
+        "num_key_value_heads": kv_heads and max(1, NUM_HEADS * kv_heads // heads),
+        "num_kv_heads": kv_heads and max(1, NUM_HEADS * kv_heads // heads),
         "head_dim": head_dim,
         "num_hidden_layers": NUM_LAYERS,
         "pad_token_id": 0,

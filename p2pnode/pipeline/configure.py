@@ -45,6 +45,8 @@ class Configuration:
 
         Raises the first PeerError that stands in the way.
         """
+        for hop in self.hops:
+            hop.expect_nothing()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._apply(links)

@@ -9,6 +9,10 @@ from typing import Any
 from p2pnode.errors import PeerLost
 from p2pnode.net.link import Link
 from p2pnode.types import Hop, PeerId
+from p2pnode.wire.messages import Fault, Opened, Progress, Refused, Rerouted, Result
+
+ANSWERS = (Opened, Refused, Rerouted, Result, Progress, Fault)
+"""What nodes say within an epoch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +47,12 @@ class HopState:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether its answer to a request is still due."""
-        return self._reply is not None and not self._reply.done()
+        """Whether its answer is due still, or was when nobody would wait any longer."""
+        return self._reply is not None and (not self._reply.done() or self._reply.cancelled())
+
+    def expect_nothing(self) -> None:
+        """It has not been asked yet."""
+        self._reply = None
 
     def send(self, message: object) -> None:
         """Hand it a message; raises PeerLost when its link is gone."""

@@ -33,7 +33,10 @@ class Ends(Protocol):
         ...
 
     async def choose(self, hidden: Tensor, sampling: Sampling, token_ids: list[int]) -> int:
-        """The next token after ``token_ids`` from the last row of hidden."""
+        """The next token after ``token_ids`` from the last row of hidden.
+
+        Raises ComputeFailed when the values are not finite.
+        """
         ...
 
 

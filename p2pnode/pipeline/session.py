@@ -16,11 +16,19 @@ import os
 from types import TracebackType
 from typing import Any, Self
 
-from p2pnode.errors import NoChain, PeerError, PeerFault, PeerLost, PeerMisbehaved, PeerTimeout
+from p2pnode.errors import (
+    ComputeFailed,
+    NoChain,
+    PeerError,
+    PeerFault,
+    PeerLost,
+    PeerMisbehaved,
+    PeerTimeout,
+)
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.pipeline.configure import Configuration, Terms, int64
-from p2pnode.pipeline.hops import HopState
+from p2pnode.pipeline.hops import ANSWERS, HopState
 from p2pnode.pipeline.patience import Patience
 from p2pnode.pipeline.roles import Ends, Router, SessionLimits
 from p2pnode.types import Chain, Hop, ModelSpec, Sampling
@@ -146,9 +154,14 @@ class ChainSession:
     async def _token_of(self, result: Result) -> int:
         last, spec = self.hops[-1].peer, self._terms.spec
         if self._ends is not None:
-            if result.hidden is None or result.hidden.shape[-1] != spec.hidden_size:
-                raise PeerMisbehaved(last, "answered without hidden states")
-            return await self._ends.choose(result.hidden, self._terms.sampling, self.token_ids)
+            rows = result.hidden
+            dtype = self.chain.numerics.partition("+")[0] if self.chain else ""
+            if rows is None or rows.dtype != dtype or rows.shape[1:] != (spec.hidden_size,):
+                raise PeerMisbehaved(last, f"answered no {dtype} [tokens, {spec.hidden_size}]")
+            try:
+                return await self._ends.choose(rows, self._terms.sampling, self.token_ids)
+            except ComputeFailed as error:
+                raise PeerMisbehaved(last, str(error)) from error
         if len(result.token_ids) != 1 or result.token_ids[0] >= spec.vocab_size:
             raise PeerMisbehaved(last, f"answered {len(result.token_ids)} tokens, or no such token")
         return result.token_ids[0]
@@ -207,12 +220,17 @@ class ChainSession:
     # --- events of links
 
     def on_message(self, link: Link, message: Any) -> None:
-        """A message of this session came; one of an older epoch is dropped."""
+        """A message of this session came; one of another epoch is dropped.
+
+        Raises PeerMisbehaved for a kind that no node sends.
+        """
         if isinstance(message, Closed):
             state = self._state(link, message.layer)
             if state is not None and state.is_closing:
                 state.cost(message)
                 state.answer(message)
+        elif not isinstance(message, ANSWERS):
+            raise PeerMisbehaved(link.peer, f"sent a client a {type(message).__name__}")
         elif message.epoch != self._epoch:
             return
         elif isinstance(message, Result):

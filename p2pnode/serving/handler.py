@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -26,10 +25,10 @@ from p2pnode.model.block import Block
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving.admission import Admission
+from p2pnode.serving.requests import Requests
 from p2pnode.serving.session import Gap, HopSession, Job, Key, Output, unknown
 from p2pnode.serving.worker import Outcome, Worker
-from p2pnode.tasks import Tasks, all_of
-from p2pnode.types import PeerId
+from p2pnode.tasks import all_of
 from p2pnode.wire.messages import (
     Close,
     Fault,
@@ -44,8 +43,6 @@ from p2pnode.wire.messages import (
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 0.01
-MAX_OPENING = 128
-"""Requests of one peer that wait for a connection to a next hop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +71,12 @@ class Handler:
         self._admission = admission
         self._limits = limits
         self._on_event = on_event
-        self._tasks = Tasks()
-        self._opening: Counter[PeerId] = Counter()
+        self._requests = Requests()
         self._progress_due: set[Key] = set()
         self._links: Links
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await self._requests.__aenter__()
         return self
 
     async def __aexit__(
@@ -91,7 +87,7 @@ class Handler:
     ) -> None:
         for session in list(self.sessions.values()):
             self._free(session)
-        await self._tasks.__aexit__(kind, error, trace)
+        await self._requests.__aexit__(kind, error, trace)
 
     async def run(self, links: Links) -> None:
         """Answer messages until cancelled; frees sessions whose client has gone silent."""
@@ -123,36 +119,15 @@ class Handler:
             case Step():
                 self._step(link, message)
             case Open():
-                self._spawn(self._open(link, message), link)
+                self._requests.start(self._open(link, message), link)
             case Reroute():
-                self._spawn(self._reroute(link, message), link)
+                self._requests.start(self._reroute(link, message), link)
             case Close():
                 self._close(link, message)
             case Fault():
                 self._pass_on(link, message)
             case _:
                 raise PeerMisbehaved(link.peer, f"sent a {type(message).__name__} to a node")
-
-    def _spawn(self, work: Coroutine[Any, Any, None], link: Link) -> None:
-        if self._opening[link.peer] >= MAX_OPENING:
-            work.close()
-            raise PeerMisbehaved(link.peer, "asks for sessions faster than they can be opened")
-        self._opening[link.peer] += 1
-        self._tasks.start(self._opened(work, link), name=f"open-{link.peer.short}")
-
-    async def _opened(self, work: Coroutine[Any, Any, None], link: Link) -> None:
-        """Run the rest of a message that waits for something; a bug in it ends the link."""
-        try:
-            await work
-        except PeerError as error:
-            link.end(error)
-        except P2PNodeError:
-            raise
-        except Exception as error:
-            link.end(_bug(link, error))
-        finally:
-            self._opening[link.peer] -= 1
-            self._opening += Counter()  # forgets who is at 0
 
     # --- the life of a session
 

@@ -77,6 +77,7 @@ def test_shrinking_keeps_the_kinds_of_layers_and_the_ratio_of_heads(tmp_path: Pa
 def test_a_text_ends_where_longrope_would_change_what_is_cached(tmp_path: Path) -> None:
     config = tiny.default_config("phi3")
     factors = [1.0 + i for i in range(config.hidden_size // config.num_attention_heads // 2)]
+    config.original_max_position_embeddings = 32
     config.rope_parameters = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,8 +24,15 @@ def left_over(marker: str) -> list[psutil.Process]:
     ]
 
 
-def test_a_node_dies_in_mid_sentence_and_the_story_goes_on_unchanged(tmp_path: Path) -> None:
-    made = run("demo", "--json", env=environment(TMPDIR=str(tmp_path)))
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A temporary folder with a short name, so that sockets find room in it, too."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
+def test_a_node_dies_in_mid_sentence_and_the_story_goes_on_unchanged(place: Path) -> None:
+    made = run("demo", "--json", env=environment(TMPDIR=str(place)))
     assert made.returncode == 0, made.stderr
     events = json_lines(made.stdout)
     result = events[-1]
@@ -40,14 +49,14 @@ def test_a_node_dies_in_mid_sentence_and_the_story_goes_on_unchanged(tmp_path: P
     layers = [hop["layers"] for hop in result["chain_after"]]
     assert layers == ["0-8", "9-17", "18-26"]
     assert result["text"].startswith("".join(e["text"] for e in events if e["event"] == "token"))
-    assert list(tmp_path.iterdir()) == []
-    assert left_over(str(tmp_path)) == []
+    assert list(place.iterdir()) == []
+    assert left_over(str(place)) == []
 
 
-def test_ctrl_c_ends_all_that_the_demo_has_started(tmp_path: Path) -> None:
-    with Command("demo", env=environment(TMPDIR=str(tmp_path))) as demo:
+def test_ctrl_c_ends_all_that_the_demo_has_started(place: Path) -> None:
+    with Command("demo", env=environment(TMPDIR=str(place))) as demo:
         demo.wait_for("ready")
-        assert left_over(str(tmp_path))
+        assert left_over(str(place))
         assert demo.end(signal.SIGINT) == 130
-    assert left_over(str(tmp_path)) == []
-    assert list(tmp_path.iterdir()) == []
+    assert left_over(str(place)) == []
+    assert list(place.iterdir()) == []

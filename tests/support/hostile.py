@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +18,7 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.net.memory import fake_identity
 from p2pnode.net.transport import ByteStream
+from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
 from p2pnode.wire.frames import PREFIX, Assembler, Prefix, frames
 from p2pnode.wire.messages import CHAIN, Fault, Hello, Open, Opened, Step
@@ -151,6 +153,7 @@ class BrokenServer:
         self._act = act
         self.num_asked = 0
         self.links: Links
+        self.tasks = Tasks()
         self.opened: dict[bytes, Open] = {}
 
     def on_message(self, link: Link, message: Any) -> None:
@@ -162,6 +165,15 @@ class BrokenServer:
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """Nothing to do (`LinkEvents`)."""
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that takes a while; failing at it is no surprise."""
+
+        async def run() -> None:
+            with contextlib.suppress(PeerError):
+                await work
+
+        self.tasks.start(run(), name="misbehave")
 
 
 @asynccontextmanager
@@ -175,7 +187,7 @@ async def broken_server(
         links = Links(
             transport, server, software="broken/1", connect_timeout_s=3.0, heartbeat=(0.5, 2.0)
         )
-        async with links:
+        async with links, server.tasks:
             server.links = links
             await links.serve()
             directory = MemoryDirectory(swarm.dht, identity.key_pair)
