@@ -52,8 +52,11 @@ PURE = {"types", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 
-BROAD_HANDLERS = {"serving/handler.py", "cli/main.py"}
+BROAD_HANDLERS = {"serving/handler.py", "serving/requests.py", "cli/main.py"}
 """The boundary of each stream, and the last line of each command; test support is the third."""
+
+BARE_EXCEPTIONS = {"model/text.py"}
+"""Where a library (tokenizers) raises nothing narrower than `Exception`: translated at the call."""
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
@@ -205,7 +208,7 @@ def test_broad_handlers_are_at_the_boundaries_only() -> None:
     wrong = [
         where(file, node.lineno)
         for file in SOURCES
-        if str(file.relative_to(PACKAGE)) not in BROAD_HANDLERS
+        if str(file.relative_to(PACKAGE)) not in BROAD_HANDLERS | BARE_EXCEPTIONS
         for node in ast.walk(tree(file))
         if isinstance(node, ast.ExceptHandler) and is_broad(node)
     ]

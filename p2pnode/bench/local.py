@@ -14,7 +14,7 @@ from transformers.utils import logging
 from p2pnode.bench.timing import Timing
 
 
-class _Stamps(BaseStreamer):  # type: ignore[misc]
+class _Stamps(BaseStreamer):
     """Notes when each token comes."""
 
     def __init__(self) -> None:

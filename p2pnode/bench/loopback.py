@@ -7,6 +7,7 @@ transformers' generate; a round runs all of them, and ratios are formed within a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,6 @@ from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
 from p2pnode.node.processes import NodeProcess, NodeProcesses
 from p2pnode.types import LayerRange
-import itertools
 
 ROUNDS = 5
 DECODE_TOKENS = 48

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Self
-import itertools
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class BlockingClient:
 
     def generate(self, prompt: Prompt, **options: Any) -> Done:
         """See `Client.generate`."""
-        return self._wait(self._client.generate(prompt, **options))
+        done: Done = self._wait(self._client.generate(prompt, **options))
+        return done
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[Event]:
         """See `Client.stream`; leaving the iteration frees every hop."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from p2pnode.errors import NoChain, PeerError, PeerRefused, PeerTimeout, PromptTooLong
 from p2pnode.net.links import Links
+from p2pnode.pipeline.roles import Accused
 from p2pnode.routing.chain import Avoid, Needs, choose_chain, mend_chain
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import Chain, ModelSpec, PeerId, SwarmView
@@ -37,9 +38,9 @@ class Experience:
 
     def avoid(self, view: SwarmView, now: float) -> Avoid:
         """What to avoid at this moment."""
-        for table in (self.slow, self.refused, self.links):
-            for key in [key for key, until in table.items() if until <= now]:
-                del table[key]  # type: ignore[attr-defined]
+        self.slow = {peer: until for peer, until in self.slow.items() if until > now}
+        self.refused = {peer: until for peer, until in self.refused.items() if until > now}
+        self.links = {pair: until for pair, until in self.links.items() if until > now}
         lost = {a.peer for a in view.announcements if self.lost.get(a.peer, -1) >= a.sequence}
         return Avoid(
             frozenset(lost | self.refused.keys()), frozenset(self.slow), frozenset(self.links)
@@ -74,15 +75,16 @@ class SwarmRouter:
         """See `Router.mend`."""
         return await self._find(num_tokens, chain, lost)
 
-    def blame(self, error: PeerError, reporter: PeerId | None = None) -> None:
+    def blame(self, error: PeerError) -> None:
         """See `Router.blame`."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, PeerRefused):
             wanted_s = error.retry_after_s or REFUSED_FOR_S
             for_s = min(max(wanted_s, MIN_REFUSED_FOR_S), MAX_REFUSED_FOR_S)
             self._experience.refused[error.peer] = now + for_s
-        elif reporter is not None:
-            self._experience.links[reporter, error.peer] = now + LINK_BROKEN_FOR_S
+        elif isinstance(error, Accused):
+            for pair in ((error.reporter, error.peer), (error.peer, error.reporter)):
+                self._experience.links[pair] = now + LINK_BROKEN_FOR_S
         elif isinstance(error, PeerTimeout) and self._links.get(error.peer) is not None:
             self._experience.slow[error.peer] = now + SLOW_FOR_S
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,6 @@ from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, ModelSpec, PeerId
-import itertools
 
 T = TypeVar("T")
 

@@ -54,11 +54,7 @@ def packed_attention(
     is_plain = not softcap and s_aux is None
     outs = []
     for part, (keys, values) in zip(parts, views, strict=True):
-        if sliding_window and keys.shape[2] > sliding_window + part.shape[2] - 1:
-            # Keys that no new token sees any more: leave them out, the rest is exact.
-            seen = sliding_window + part.shape[2] - 1
-            keys = keys.narrow(2, keys.shape[2] - seen, seen)
-            values = values.narrow(2, values.shape[2] - seen, seen)
+        keys, values = _seen(keys, values, part.shape[2], sliding_window)
         if is_plain:
             outs.append(_plain(part, keys, values, scale, sliding_window, packed))
         else:
@@ -66,6 +62,17 @@ def packed_attention(
                 _explicit(part, keys, values, scale, sliding_window, packed, softcap, s_aux)
             )
     return outs[0] if len(outs) == 1 else torch.cat(outs, 1), None
+
+
+def _seen(
+    keys: torch.Tensor, values: torch.Tensor, tokens: int, window: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out keys that no new token sees any more; the rest is exact."""
+    if not window or keys.shape[2] <= window + tokens - 1:
+        return keys, values
+    count = window + tokens - 1
+    start = keys.shape[2] - count
+    return keys.narrow(2, start, count), values.narrow(2, start, count)
 
 
 def _plain(

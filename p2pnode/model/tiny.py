@@ -44,6 +44,7 @@ COUNTS = {
 }
 """What a config is given where it has a number of that name; None stays None."""
 
+NOT_SHAPE = ("transformers_version", "architectures", "model_type", "dtype")
 DEFAULT_HEAD_DIM = 16
 WEIGHT, OFFSET = 0.5, 0.1
 """Spread of random matrices (times 1 / sqrt of their width) and of what is added to vectors."""
@@ -62,15 +63,11 @@ def shrink(config: Any, *, head_dim: int | None = None) -> Any:
 
     head_dim: None keeps it, because tables in a config may be as long as it is wide
     """
-    table = {
-        name: value
-        for name, value in config.to_dict().items()
-        if name not in ("transformers_version", "architectures", "model_type", "dtype")
-    }
+    table = {name: value for name, value in config.to_dict().items() if name not in NOT_SHAPE}
     heads = config.num_attention_heads
     head_dim = head_dim or getattr(config, "head_dim", None) or config.hidden_size // heads
-    kv_heads = getattr(config, "num_key_value_heads", None)
-    kv_heads = kv_heads or getattr(config, "num_kv_heads", None)
+    kv_heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", 0)
+    few_kv_heads = max(1, NUM_HEADS * kv_heads // heads) if kv_heads else None
     is_free = table.get("head_dim") is not None and head_dim >= WIDE_HEAD
     hidden_size = (NUM_HEADS // 2 if is_free else NUM_HEADS) * head_dim
     for name, value in table.items():
@@ -83,8 +80,8 @@ def shrink(config: Any, *, head_dim: int | None = None) -> Any:
     wanted = {
         "hidden_size": hidden_size,
         "num_attention_heads": NUM_HEADS,
-        "num_key_value_heads": kv_heads and max(1, NUM_HEADS * kv_heads // heads),
-        "num_kv_heads": kv_heads and max(1, NUM_HEADS * kv_heads // heads),
+        "num_key_value_heads": few_kv_heads,
+        "num_kv_heads": few_kv_heads,
         "head_dim": head_dim,
         "num_hidden_layers": NUM_LAYERS,
         "pad_token_id": 0,

@@ -219,5 +219,3 @@ class Link:
         if sent is None:
             raise PeerMisbehaved(self.peer, f"answers a ping {pong.number} that was never sent")
         self.rtt_s = asyncio.get_running_loop().time() - sent
-
-

@@ -166,4 +166,3 @@ class Links:
         lock = self._opening.get(link.peer)
         if lock is not None and not lock.locked() and not self._links.get((link.peer, CHAIN)):
             del self._opening[link.peer]
-

@@ -144,7 +144,7 @@ class Daemon:
             stderr=asyncio.subprocess.STDOUT,
             env={"GOLOG_LOG_LEVEL": "error", "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"},
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
         self._child = child = _Child(process)
         self._tasks.start(child.watch(), name="p2pd")
@@ -189,8 +189,10 @@ class _Child:
 
     async def watch(self) -> None:
         """Read what it prints, so that it never waits for us, until it ends."""
-        assert self.process.stdout is not None
-        while data := await self.process.stdout.read(MAX_TAIL_BYTES):
+        output = self.process.stdout
+        if output is None:
+            raise DaemonDied("p2pd was started without a pipe for what it prints")
+        while data := await output.read(MAX_TAIL_BYTES):
             self._tail += data
             if _READY in self._tail:
                 self.ready.set()
@@ -261,10 +263,10 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child runs before it becomes p2pd: the kernel kills it when we die.
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child process runs before anything else: the kernel kills it when we die.
 
-    Elsewhere than on Linux it goes when its control connection does, or after its idle timeout.
+    None elsewhere than on Linux: p2pd goes when its control connection does.
     """
     if sys.platform != "linux":
         return None

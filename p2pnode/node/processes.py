@@ -16,6 +16,7 @@ from typing import Any, Self
 from p2pnode.config import inherited_environment
 from p2pnode.errors import LocalError
 from p2pnode.log import escape
+from p2pnode.net.p2pd import die_with_parent
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, PeerId
 
@@ -136,6 +137,7 @@ class NodeProcesses:
                 stderr=log,
                 # Ctrl-C is for us: we end the nodes when we have closed what we hold of them.
                 start_new_session=True,
+                preexec_fn=die_with_parent(),
                 env=inherited_environment(self._environment),
             )
         node = NodeProcess(layers, process, log_file)

@@ -9,6 +9,14 @@ from p2pnode.errors import PeerError
 from p2pnode.types import Chain, PeerId, Sampling, Tensor
 
 
+class Accused(PeerError):
+    """Another hop blames it. One of the two is at fault, or the way between them."""
+
+    def __init__(self, peer: PeerId, what: str, reporter: PeerId) -> None:
+        super().__init__(peer, what)
+        self.reporter = reporter
+
+
 class Router(Protocol):
     """Finds chains and remembers what went wrong with whom."""
 
@@ -20,8 +28,8 @@ class Router(Protocol):
         """The chain with the hops at these indexes replaced; raises NoChain."""
         ...
 
-    def blame(self, error: PeerError, reporter: PeerId | None = None) -> None:
-        """Remember a failure; ``reporter`` is the peer that could not reach it, if one told us."""
+    def blame(self, error: PeerError) -> None:
+        """Remember a failure."""
         ...
 
 

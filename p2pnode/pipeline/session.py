@@ -27,10 +27,11 @@ from p2pnode.errors import (
 )
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
+from p2pnode.pipeline.answers import hidden_of, token_of
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import ANSWERS, HopState
 from p2pnode.pipeline.patience import Patience
-from p2pnode.pipeline.roles import Ends, Router, SessionLimits
+from p2pnode.pipeline.roles import Accused, Ends, Router, SessionLimits
 from p2pnode.types import Chain, Hop, ModelSpec, Sampling
 from p2pnode.wire.messages import SESSION_BYTES, Close, Closed, Fault, Progress, Result, Step
 
@@ -74,6 +75,8 @@ class ChainSession:
         self._patience = Patience(floor_s=limits.step_floor_s, ceiling_s=limits.step_timeout_s)
         self._moved_at = 0.0
         self._result: asyncio.Future[Result] | None = None
+        self._trouble: PeerError | None = None
+        """What happened in this epoch while nobody waited for a result."""
 
     @property
     def id(self) -> bytes:
@@ -138,7 +141,8 @@ class ChainSession:
         lost = next((state for state in self.hops if not state.is_usable), None)
         if lost is not None:
             raise PeerLost(lost.peer, "its link is gone")
-        result = self._result = loop.create_future()
+        result: asyncio.Future[Result] = loop.create_future()
+        self._result = result
         self._moved_at = loop.time()
         patience_s = self._patience.seconds(num_fed)
         try:
@@ -153,18 +157,13 @@ class ChainSession:
 
     async def _token_of(self, result: Result) -> int:
         last, spec = self.hops[-1].peer, self._terms.spec
-        if self._ends is not None:
-            rows = result.hidden
-            dtype = self.chain.numerics.partition("+")[0] if self.chain else ""
-            if rows is None or rows.dtype != dtype or rows.shape[1:] != (spec.hidden_size,):
-                raise PeerMisbehaved(last, f"answered no {dtype} [tokens, {spec.hidden_size}]")
-            try:
-                return await self._ends.choose(rows, self._terms.sampling, self.token_ids)
-            except ComputeFailed as error:
-                raise PeerMisbehaved(last, str(error)) from error
-        if len(result.token_ids) != 1 or result.token_ids[0] >= spec.vocab_size:
-            raise PeerMisbehaved(last, f"answered {len(result.token_ids)} tokens, or no such token")
-        return result.token_ids[0]
+        if self._ends is None:
+            return token_of(result, last, spec)
+        hidden = hidden_of(result, last, spec, self.chain.numerics if self.chain else "")
+        try:
+            return await self._ends.choose(hidden, self._terms.sampling, self.token_ids)
+        except ComputeFailed as error:
+            raise PeerMisbehaved(last, str(error)) from error
 
     def _silence(self, patience_s: float) -> PeerError:
         """Who is to blame that nothing moves: the first hop that lacks what is due."""
@@ -193,6 +192,7 @@ class ChainSession:
         chain = await self._find_chain()
         self._adopt(chain)
         self._epoch += 1
+        self._trouble = None
         configuration = Configuration(
             self._terms, self._epoch, chain.numerics, self.hops, self.token_ids
         )
@@ -212,7 +212,7 @@ class ChainSession:
     def _adopt(self, chain: Chain) -> None:
         """Keep the states of surviving hops; free those that are no longer needed."""
         kept: dict[Hop, HopState] = {state.hop: state for state in self.hops if not state.is_lost}
-        states = [kept.pop(hop, None) or HopState(hop) for hop in chain.hops]
+        states = [kept.pop(hop) if hop in kept else HopState(hop) for hop in chain.hops]
         for state in kept.values():
             self._send_close(state)
         self.chain, self.hops = chain, states
@@ -270,14 +270,15 @@ class ChainSession:
             return
         what = f"{fault.fault}: {fault.detail[:200]}"
         error: PeerError = PeerFault(state.peer, what)
-        if fault.blamed is not None and fault.blamed in members:
-            error = PeerLost(fault.blamed, what)
-            self._router.blame(error, reporter=state.peer)
+        if fault.blamed is not None and fault.blamed in members - {state.peer}:
+            error = Accused(fault.blamed, what, reporter=state.peer)
         state.fail(error)
         self._fail_step(error)
 
     def _fail_step(self, error: PeerError) -> None:
-        if self._result is not None and not self._result.done():
+        if self._result is None:
+            self._trouble = error
+        elif not self._result.done():
             self._result.set_exception(error)
             self._result.exception()  # seen: the one who waits may be cancelled at this moment
 

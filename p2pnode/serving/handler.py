@@ -213,11 +213,11 @@ class Handler:
             job = session.accept(message, link.peer, now=asyncio.get_running_loop().time())
         except Gap:
             what = f"a step at {message.position}, but only {session.accepted} tokens are held"
-            self._reply(session.client, session.fault("gap", what))
+            self._reply(session.client, session.fault("gap", what, blamed=session.previous))
         except PeerMisbehaved as error:
             if link.peer == session.client.peer:
                 raise
-            # Its client may have contrived it, and the link is other clients' as well.
+            # Its client may have contrived it, and the link is not its alone.
             self._reply(session.client, session.fault("input", str(error), blamed=link.peer))
         else:
             if job is not None:

@@ -93,9 +93,7 @@ class P2PNetwork:
         return JoinSources(home=config.home.folder, public=public)
 
 
-def node_network(
-    config: SwarmConfig, *, wall_clock: Callable[[], float] = time.time
-) -> P2PNetwork:
+def node_network(config: SwarmConfig, *, wall_clock: Callable[[], float] = time.time) -> P2PNetwork:
     """The network of a serving or bootstrap node."""
     return P2PNetwork(config, wall_clock=wall_clock, is_client=False)
 

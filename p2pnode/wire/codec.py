@@ -116,7 +116,8 @@ class Pending:
         described = self.values[self.kind.tensor] if self.kind.tensor else None
         if described is None:
             return 0
-        return math.prod(described[1]) * DTYPE_BYTES.get(described[0], 0)
+        dtype, shape = described
+        return int(math.prod(shape)) * DTYPE_BYTES.get(dtype, 0)
 
     def finish(self, body: bytes | bytearray | memoryview) -> Any:
         """The message; raises WireError unless the bytes fit the header."""
@@ -126,7 +127,8 @@ class Pending:
         try:
             described = values[kind.tensor] if kind.tensor else None
             if described is not None:
-                values = {**values, kind.tensor or "": Tensor(*described, body)}
+                dtype, shape = described
+                values = {**values, kind.tensor or "": Tensor(dtype, shape, body)}
             return kind.cls(**values)
         except ValueError as error:
             raise WireError(f"{kind.name}: {error}") from error
@@ -204,7 +206,7 @@ def _write_nested(parts: list[tuple[str, Writer | None]], value: object) -> dict
     return out
 
 
-def _read_nested(cls: type, readers: dict[str, Reader], value: Any) -> Any:
+def _read_nested(cls: Any, readers: dict[str, Reader], value: Any) -> Any:
     if type(value) is not dict or value.keys() != readers.keys():
         raise ValueError(f"is not a {cls.__name__}")
     return cls(**{field: read(value[field]) for field, read in readers.items()})

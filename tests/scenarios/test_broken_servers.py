@@ -40,13 +40,13 @@ def at_open(reply: Reply) -> Reply:
 
 
 def at_step(reply: Reply) -> Reply:
-    """Take a place in the chain, and misbehave when there is something to compute."""
+    """Take a place in the chain, and misbehave to its client when there is something to do."""
 
     def act(server: BrokenServer, link: Link, message: Any) -> None:
         if isinstance(message, Open):
             accept(link, message)
         elif isinstance(message, Step):
-            reply(server, link, message)
+            reply(server, server.clients[message.session], message)
 
     return act
 

@@ -155,12 +155,14 @@ class BrokenServer:
         self.links: Links
         self.tasks = Tasks()
         self.opened: dict[bytes, Open] = {}
+        self.clients: dict[bytes, Link] = {}
 
     def on_message(self, link: Link, message: Any) -> None:
         """Note sessions, then misbehave (`LinkEvents`)."""
         if isinstance(message, Open):
             self.num_asked += 1
             self.opened[message.session] = message
+            self.clients[message.session] = link
         self._act(self, link, message)
 
     def on_lost(self, link: Link, error: PeerError) -> None:

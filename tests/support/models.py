@@ -39,7 +39,8 @@ def make_tiny_llama(folder: Path, *, num_layers: int = 9, seed: int = 0) -> Path
 @functools.lru_cache(maxsize=8)
 def unsplit(folder: Path) -> torch.nn.Module:
     """The whole model in float32, run by transformers."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 def greedy(folder: Path, prompt: list[int], num_tokens: int) -> list[int]:
