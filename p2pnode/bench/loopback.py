@@ -26,6 +26,7 @@ from p2pnode.bench.timing import Timing
 from p2pnode.client.client import Client
 from p2pnode.client.events import Done, Token
 from p2pnode.config import ClientConfig, SwarmConfig, home
+from p2pnode.model.loader import read_spec
 from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
 from p2pnode.node.processes import NodeProcess, NodeProcesses
@@ -151,7 +152,7 @@ async def _builtin(folder: Path, note: Note) -> list[Row]:
             ratios.append(alone.token_s / ours.token_s)
     for index in range(STARTS):
         note(f"starting a node: {index + 1} of {STARTS}")
-        starts.append(await _start_s(folder / f"start-{index}"))
+        starts.append(await _start_s(_place(folder, f"start-{index}")))
     return [
         at_least("chain3_over_local_builtin", ratios, "ratio", 0.5, median(base)),
         at_most("start_s", starts, "s", 8.0),
@@ -164,8 +165,7 @@ async def _chain(
 ) -> AsyncIterator[Chain]:
     """Start a swarm of ``parts`` nodes that split a model evenly, and a client."""
     note(f"starting {parts} node{'s' if parts > 1 else ''} of {Path(model or 'the built-in').name}")
-    place = folder / f"{Path(model or 'builtin').name}-{parts}"
-    place.mkdir()
+    place = _place(folder, f"{Path(model or 'builtin').name}-{parts}")
     edges = [part * num_layers // parts for part in range(parts + 1)]
     async with NodeProcesses(place, model=model, environment=ONE_THREAD) as processes:
         for start, stop in itertools.pairwise(edges):
@@ -182,30 +182,27 @@ async def _chain(
 
 async def _rss(folder: Path, node: NodeProcess, wide: Path) -> Row:
     """Memory of the node with the whole wide model, next to one with almost nothing."""
-    place = folder / "base"
-    place.mkdir()
+    place = _place(folder, "base")
     async with NodeProcesses(place, environment=ONE_THREAD) as processes:
         small = await processes.listen(LayerRange(0, 1))
         await processes.serve(small)
         base = psutil.Process(small.process.pid).memory_info().rss
     held = psutil.Process(node.process.pid).memory_info().rss
-    files = find_model(str(wide), cache=folder)
-    tensors = block_bytes_of(files.folder)
+    spec = read_spec(wide, wide.name, "")
+    tensors = block_bytes(wide, spec, LayerRange(0, spec.num_layers), "float32")
     ratio = (held - base) / tensors
     return at_most("node_rss_over_tensors", [ratio], "ratio", 1.15, base / 1e6, ratio)
 
 
-def block_bytes_of(folder: Path) -> int:
-    """Bytes of all tensors of a model in float32."""
-    from p2pnode.model.loader import read_spec
-
-    spec = read_spec(folder, folder.name, "")
-    return block_bytes(folder, spec, LayerRange(0, spec.num_layers), "float32")
+def _place(folder: Path, name: str) -> Path:
+    """A home for a swarm."""
+    place = folder / name
+    place.mkdir()
+    return place
 
 
 async def _start_s(place: Path) -> float:
     """From the start of the process to "serving", with the whole built-in model."""
-    place.mkdir()
     async with NodeProcesses(place, environment=ONE_THREAD) as processes:
         began = time.perf_counter()
         await processes.serve(await processes.listen(LayerRange(0, 27)))

@@ -61,7 +61,7 @@ class NodeFace:
 
     def _show(self, event: str, fields: dict[str, Any]) -> None:
         if event == "loading":
-            self.bar.update(fields["done_bytes"], fields["total_bytes"])
+            self.bar.update(fields["done_bytes"], fields["total_bytes"], escape(fields["what"]))
             return
         self.bar.stop()
         self.output.event(event, **fields)

@@ -121,8 +121,8 @@ class ProgressBar:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def update(self, done_bytes: int, total_bytes: int) -> None:
-        """Show how far it is; ``total_bytes`` 0 when that is not known."""
+    def update(self, done_bytes: int, total_bytes: int, what: str = "") -> None:
+        """Show how far what is going on is; ``total_bytes`` 0 when that is not known."""
         if not sys.stderr.isatty():
             return
         if self._progress is None:
@@ -130,7 +130,8 @@ class ProgressBar:
             self._progress.add_task(self._what, total=None)
             self._progress.start()
         task = self._progress.task_ids[0]
-        self._progress.update(task, completed=done_bytes, total=total_bytes or None)
+        total, label = total_bytes or None, what or self._what
+        self._progress.update(task, completed=done_bytes, total=total, description=label)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -8,7 +8,7 @@ with p2pnode.BlockingClient() as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
@@ -57,7 +57,7 @@ class BlockingClient:
         done: Done = self._wait(self._client.generate(prompt, **options))
         return done
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[Event]:
+    def stream(self, prompt: Prompt, **options: Any) -> Generator[Event, None, None]:
         """See `Client.stream`; leaving the iteration frees every hop."""
         events = self._client.stream(prompt, **options)
         try:

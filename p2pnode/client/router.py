@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from p2pnode.errors import NoChain, PeerError, PeerRefused, PeerTimeout, PromptTooLong
+from p2pnode.errors import (
+    NoChain,
+    PeerError,
+    PeerFault,
+    PeerRefused,
+    PeerTimeout,
+    PromptTooLong,
+)
 from p2pnode.net.links import Links
 from p2pnode.pipeline.roles import Accused
 from p2pnode.routing.chain import Avoid, Needs, choose_chain, mend_chain
@@ -85,11 +92,17 @@ class SwarmRouter:
         elif isinstance(error, Accused):
             for pair in ((error.reporter, error.peer), (error.peer, error.reporter)):
                 self._experience.links[pair] = now + LINK_BROKEN_FOR_S
-        elif isinstance(error, PeerTimeout) and self._links.get(error.peer) is not None:
+        elif self._may_recover(error):
             self._experience.slow[error.peer] = now + SLOW_FOR_S
         else:
             known = [a for a in self._reader.known().announcements if a.peer == error.peer]
             self._experience.lost[error.peer] = max((a.sequence for a in known), default=0)
+
+    def _may_recover(self, error: PeerError) -> bool:
+        """Whether it is still there, and slow, or has given up a session for the first time."""
+        is_first_fault = isinstance(error, PeerFault) and error.peer not in self._experience.slow
+        is_passing = isinstance(error, PeerTimeout) or is_first_fault
+        return is_passing and self._links.get(error.peer) is not None
 
     async def _find(self, num_tokens: int, chain: Chain | None, lost: frozenset[int]) -> Chain:
         """Try what is known, then read anew for a while: the swarm may be healing itself."""

@@ -117,14 +117,15 @@ class Link:
 
     async def run(self, heartbeat: tuple[float, float] | None = None) -> None:
         """Receive and send until the link ends; ``heartbeat`` is (interval_s, timeout_s)."""
-        loops = [self._receive(), self._pump()]
-        if heartbeat is not None:
-            loops.append(self._heartbeat(*heartbeat))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = [
-                    tasks.create_task(loop, name=f"link-{self.peer.short}") for loop in loops
-                ]
+            if self.error is None:  # else it was ended before it ran
+                async with asyncio.TaskGroup() as tasks:
+                    loops = [self._receive(), self._pump()]
+                    if heartbeat is not None:
+                        loops.append(self._heartbeat(*heartbeat))
+                    self._tasks = [
+                        tasks.create_task(loop, name=f"link-{self.peer.short}") for loop in loops
+                    ]
         finally:
             self.error = self.error or PeerLost(self.peer, "we closed the link")
             self.stream.close()

@@ -11,23 +11,16 @@ fed again: a step truncates to its position.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from types import TracebackType
 from typing import Any, Self
 
-from p2pnode.errors import (
-    ComputeFailed,
-    NoChain,
-    PeerError,
-    PeerFault,
-    PeerLost,
-    PeerMisbehaved,
-    PeerTimeout,
-)
+from p2pnode.errors import NoChain, PeerError, PeerFault, PeerLost, PeerMisbehaved, PeerTimeout
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
-from p2pnode.pipeline.answers import hidden_of, token_of
+from p2pnode.pipeline.answers import next_token
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import ANSWERS, HopState
 from p2pnode.pipeline.patience import Patience
@@ -69,6 +62,7 @@ class ChainSession:
             has_local_ends=ends is not None,
         )
         self._epoch = 0
+        self._configuration: Configuration
         self._fed = 0
         self._has_run = False
         self._is_broken = True
@@ -76,7 +70,7 @@ class ChainSession:
         self._moved_at = 0.0
         self._result: asyncio.Future[Result] | None = None
         self._trouble: PeerError | None = None
-        """What happened in this epoch while nobody waited for a result."""
+        """Happened while nobody waited for a result."""
 
     @property
     def id(self) -> bytes:
@@ -110,7 +104,7 @@ class ChainSession:
                 num_fed = len(self.token_ids) - self._fed
                 await self._feed()
                 result = await self._wait_for_result(num_fed)
-                token_id = await self._token_of(result)
+                token_id = await next_token(result, self._configuration, self._ends)
             except PeerError as error:
                 self._blame(error)
             else:
@@ -138,9 +132,11 @@ class ChainSession:
     async def _wait_for_result(self, num_fed: int) -> Result:
         """The output of the last token; raises the PeerError that stands in its way."""
         loop = asyncio.get_running_loop()
-        lost = next((state for state in self.hops if not state.is_usable), None)
-        if lost is not None:
-            raise PeerLost(lost.peer, "its link is gone")
+        if self._trouble is not None:
+            raise self._trouble
+        for state in self.hops:
+            if not state.is_usable:
+                raise PeerLost(state.peer, "its link is gone")
         result: asyncio.Future[Result] = loop.create_future()
         self._result = result
         self._moved_at = loop.time()
@@ -154,16 +150,6 @@ class ChainSession:
             return result.result()
         finally:
             self._result = None
-
-    async def _token_of(self, result: Result) -> int:
-        last, spec = self.hops[-1].peer, self._terms.spec
-        if self._ends is None:
-            return token_of(result, last, spec)
-        hidden = hidden_of(result, last, spec, self.chain.numerics if self.chain else "")
-        try:
-            return await self._ends.choose(hidden, self._terms.sampling, self.token_ids)
-        except ComputeFailed as error:
-            raise PeerMisbehaved(last, str(error)) from error
 
     def _silence(self, patience_s: float) -> PeerError:
         """Who is to blame that nothing moves: the first hop that lacks what is due."""
@@ -193,10 +179,10 @@ class ChainSession:
         self._adopt(chain)
         self._epoch += 1
         self._trouble = None
-        configuration = Configuration(
+        self._configuration = Configuration(
             self._terms, self._epoch, chain.numerics, self.hops, self.token_ids
         )
-        await configuration.apply(self._links, self._limits.open_timeout_s)
+        await self._configuration.apply(self._links, self._limits.open_timeout_s)
         self._fed = self.hops[0].held
         self.failovers += self._has_run
         self._has_run, self._is_broken = True, False
@@ -220,10 +206,7 @@ class ChainSession:
     # --- events of links
 
     def on_message(self, link: Link, message: Any) -> None:
-        """A message of this session came; one of another epoch is dropped.
-
-        Raises PeerMisbehaved for a kind that no node sends.
-        """
+        """A message of this session; raises PeerMisbehaved for a kind that no node sends."""
         if isinstance(message, Closed):
             state = self._state(link, message.layer)
             if state is not None and state.is_closing:
@@ -232,7 +215,7 @@ class ChainSession:
         elif not isinstance(message, ANSWERS):
             raise PeerMisbehaved(link.peer, f"sent a client a {type(message).__name__}")
         elif message.epoch != self._epoch:
-            return
+            return  # late
         elif isinstance(message, Result):
             self._on_result(link, message)
         elif isinstance(message, Fault):
@@ -280,7 +263,7 @@ class ChainSession:
             self._trouble = error
         elif not self._result.done():
             self._result.set_exception(error)
-            self._result.exception()  # seen: the one who waits may be cancelled at this moment
+            self._result.exception()  # seen: who waits may be cancelled right now
 
     def _state(self, link: Link, layer: int) -> HopState | None:
         for state in self.hops:
@@ -304,5 +287,5 @@ class ChainSession:
             reply.cancel()
 
     def _send_close(self, state: HopState) -> None:
-        if state.link is not None and state.link.is_open:
-            state.link.send(Close(session=self.id, layer=state.layer))
+        with contextlib.suppress(PeerLost):
+            state.send(Close(session=self.id, layer=state.layer))

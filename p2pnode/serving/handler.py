@@ -111,8 +111,7 @@ class Handler:
             if session.client is link:
                 self._free(session)
             elif session.next is link:
-                fault = session.fault("unreachable", str(error), blamed=link.peer)
-                self._reply(session.client, fault)
+                self._reply(session.client, session.fault("unreachable", str(error), link.peer))
 
     def _dispatch(self, link: Link, message: Any) -> None:
         match message:
@@ -187,13 +186,11 @@ class Handler:
     async def _reroute(self, link: Link, message: Reroute) -> None:
         session = self.sessions.get((message.session, message.layer))
         if session is None or session.client.peer != link.peer:
-            self._reply(link, unknown(message))
-            return
+            return self._reply(link, unknown(message))
         try:
             next_link = await self._next_link(message)
         except PeerError as error:
-            self._reply(link, session.fault("unreachable", str(error), message.next))
-            return
+            return self._reply(link, session.fault("unreachable", str(error), message.next))
         if session.is_closed or message.epoch <= session.epoch:
             return
         session.reroute(message, next_link, now=asyncio.get_running_loop().time())
@@ -212,8 +209,8 @@ class Handler:
             self._admission.check_entry(link.peer, message, session)
             job = session.accept(message, link.peer, now=asyncio.get_running_loop().time())
         except Gap:
-            what = f"a step at {message.position}, but only {session.accepted} tokens are held"
-            self._reply(session.client, session.fault("gap", what, blamed=session.previous))
+            what = f"a step at {message.position}, only {session.accepted} tokens are held"
+            self._reply(session.client, session.fault("gap", what, session.previous))
         except PeerMisbehaved as error:
             if link.peer == session.client.peer:
                 raise
@@ -251,10 +248,9 @@ class Handler:
         if job.is_void:
             return
         log.warning("step failed: layers=%s error=%s", session.layers, error)
-        if str(error).startswith("input"):
-            self._reply(session.client, session.fault("input", str(error), blamed=session.previous))
-        else:
-            self._reply(session.client, session.fault("compute", str(error)))
+        is_input = str(error).startswith("input")
+        kind, blamed = ("input", session.previous) if is_input else ("compute", None)
+        self._reply(session.client, session.fault(kind, str(error), blamed))
 
     def _report(self, session: HopSession) -> None:
         self._progress_due.discard(session.key)

@@ -17,7 +17,7 @@ PEER = "12D3KooWAQLw39YCYFXa9zQZ8Nc2ufYCNN5yxNpmt6rF4D6Dww6t"
 ADDRESS = f"/ip4/203.0.113.7/tcp/4001/p2p/{PEER}"
 COURSE: list[tuple[str, dict[str, Any]]] = [
     ("listening", {"peer": PEER, "addresses": [ADDRESS], "founded": True}),
-    ("loading", {"done_bytes": 1, "total_bytes": 2}),
+    ("loading", {"what": "loading", "done_bytes": 1, "total_bytes": 2}),
     ("serving", {"peer": PEER, "model": "m\x1b[2J", "layers": "0-8", "dtype": "float32"}),
     ("session_opened", {"session": "ab", "client": PEER, "layers": "0-8"}),
     ("session_closed", {"session": "ab", "client": PEER, "layers": "0-8"}),

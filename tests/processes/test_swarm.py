@@ -19,7 +19,8 @@ pytestmark = pytest.mark.processes
 
 PROMPT = "Once upon a time"
 NUM_TOKENS = 40
-KILL_AT = (10, 18, 26)
+KILLED = {10: (1,), 20: (0, 2)}
+"""After so many tokens: which nodes."""
 
 
 def test_every_hop_is_killed_in_mid_answer_and_the_text_is_that_of_the_unsplit_model(
@@ -38,12 +39,11 @@ def test_every_hop_is_killed_in_mid_answer_and_the_text_is_that_of_the_unsplit_m
                         chains.append(event.chain)
                 assert [hop.peer for hop in chains[0].hops] == [node.peer for node in nodes]
                 with served(home, "0-26") as (spare,):
-                    doomed = [nodes[1], nodes[0], nodes[2]]
                     for event in events:
                         if isinstance(event, Token):
                             made.append(event.token_id)
-                            if len(made) in KILL_AT:
-                                doomed.pop(0).kill()
+                            for index in KILLED.get(len(made), ()):
+                                nodes[index].kill()
                         elif isinstance(event, ChainChosen):
                             chains.append(event.chain)
                         elif isinstance(event, Done):
@@ -52,6 +52,6 @@ def test_every_hop_is_killed_in_mid_answer_and_the_text_is_that_of_the_unsplit_m
     prompt_ids = TextCodec.load(folder).encode(PROMPT)
     assert made == greedy(folder, prompt_ids, NUM_TOKENS)
     assert list(done.token_ids) == made
-    assert done.failovers == len(KILL_AT)
-    assert [len(chain.hops) for chain in chains] == [3, 3, 2, 1]
+    assert done.failovers >= len(KILLED)
+    assert [hop.peer for hop in chains[1].hops] == [nodes[0].peer, spare.peer, nodes[2].peer]
     assert {hop.peer for hop in chains[-1].hops} == {spare.peer}

@@ -55,7 +55,11 @@ def refuse(retry_after_s: float) -> Reply:
     """No, and ask again so much later."""
 
     def reply(server: BrokenServer, link: Link, message: Open) -> None:
-        known = {"session": message.session, "layer": message.layers.start, "epoch": message.epoch}
+        known: dict[str, Any] = {
+            "session": message.session,
+            "layer": message.layers.start,
+            "epoch": message.epoch,
+        }
         link.send(Refused(**known, reason="no", retry_after_s=retry_after_s))
 
     return at_open(reply)
@@ -66,7 +70,7 @@ def result(*token_ids: int, offset: int = 0, rows: Tensor | None = None, epoch: 
 
     def reply(server: BrokenServer, link: Link, message: Step) -> None:
         position = message.position + message.entry.shape[0] - 1 + offset
-        known = {"session": message.session, "epoch": message.epoch + epoch}
+        known: dict[str, Any] = {"session": message.session, "epoch": message.epoch + epoch}
         link.send(Result(**known, position=position, token_ids=token_ids, hidden=rows))
 
     return at_step(reply)

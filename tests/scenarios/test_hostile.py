@@ -413,7 +413,7 @@ async def test_a_storm_of_requests_ends_the_one_who_makes_it(tiny: Path, cache: 
             peer = await stranger.dial(node)
             peer.send(stranger.open())
             assert isinstance(await peer.receive(), Opened)
-            hole = {"next": fake_peer_id(77), "next_addresses": ("/memory/1",)}
+            hole: dict[str, Any] = {"next": fake_peer_id(77), "next_addresses": ("/memory/1",)}
             for epoch in range(2, 600):
                 peer.send(_reroute(SESSION, epoch=epoch, **hole))
             await peer.wait_ended()

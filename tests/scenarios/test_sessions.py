@@ -163,3 +163,19 @@ async def test_nobody_serving_is_no_chain(tiny: Path, cache: Path) -> None:
         with pytest.raises(NoChain, match="serves no model"):
             async with swarm.client():
                 pass
+
+
+@pytest.mark.parametrize("pause_s", [5.0, 70.0, 300.0])
+async def test_a_reader_may_pause_for_longer_than_the_nodes_keep_its_session(
+    pause_s: float, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=0.01) as swarm:
+        await swarm.start("0-4", "5-8")
+        made = []
+        async with swarm.client() as client:
+            async for event in client.stream(PROMPTS[1], max_tokens=8):
+                if isinstance(event, Token):
+                    made.append(event.token_id)
+                    if len(made) == 4:
+                        await asyncio.sleep(pause_s)
+    assert made == greedy(tiny, PROMPTS[1], 8)

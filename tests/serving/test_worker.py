@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,13 @@ async def running() -> AsyncIterator[Running]:
         yield made
 
 
+def rows_of(outcome: Outcome) -> np.ndarray[Any, Any]:
+    """The hidden states of an output."""
+    assert isinstance(outcome, Output)
+    assert outcome.hidden is not None
+    return np.frombuffer(outcome.hidden.data, np.float32)
+
+
 def batches(*jobs: Job) -> list[list[int]]:
     """Which jobs (by index) go into which forward."""
     worker = Worker()
@@ -171,13 +179,7 @@ async def test_input_that_is_not_finite_fails_its_session_and_no_other(
         alone = await worker.run(job(session(block), 0, hidden(2)))
     assert isinstance(outcomes[0], ComputeFailed)
     assert str(outcomes[0]).startswith("input of layers 0-8")
-    assert isinstance(outcomes[1], Output)
-    assert outcomes[1].hidden is not None
-    assert isinstance(alone[0], Output)
-    assert alone[0].hidden is not None
-    merged, single = (
-        np.frombuffer(outcome.hidden.data, np.float32) for outcome in (outcomes[1], alone[0])
-    )
+    merged, single = (rows_of(outcome) for outcome in (outcomes[1], alone[0]))
     np.testing.assert_allclose(merged, single, atol=1e-4)  # values are of the order of 10
 
 
