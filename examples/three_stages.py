@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import p2pnode
 from p2pnode.lab.swarm import LocalSwarm
-from p2pnode.model.loader import read_spec
 from p2pnode.model.reference import greedy
+from p2pnode.model.spec import read_spec
 from p2pnode.node.loading import check_layers
 
 PROMPT = "Once upon a time"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+import logging
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 async def _bounded(test: Coroutine[Any, Any, None]) -> None:
     async with asyncio.timeout(REAL_TEST_TIMEOUT_S):
         await test
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a test sets up for p2pnode's logger ends with it."""
+    logger = logging.getLogger("p2pnode")
+    handlers, level, propagates = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagates
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ from p2pnode.bench.timing import Timing
 from p2pnode.client.client import Client
 from p2pnode.client.events import Done, Token
 from p2pnode.config import ClientConfig, SwarmConfig, home
-from p2pnode.model.loader import read_spec
 from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
+from p2pnode.model.spec import read_spec
 from p2pnode.node.processes import NodeProcess, NodeProcesses
 from p2pnode.types import LayerRange
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pnode.errors import BadRequest, NoChain, UnknownModel
-from p2pnode.model.block import Block
-from p2pnode.model.loader import read_spec
-from p2pnode.model.sampler import sample
 from p2pnode.model.source import ModelFiles, find_model
-from p2pnode.model.tensor import from_torch, to_torch
+from p2pnode.model.spec import read_spec
 from p2pnode.model.text import TextCodec
+from p2pnode.pipeline.roles import Ends
 from p2pnode.swarm.model import only_model
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.types import LayerRange, ModelSpec, Sampling, SwarmView, Tensor
+from p2pnode.types import LayerRange, ModelSpec, SwarmView
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ class ClientModel:
 
     spec: ModelSpec
     codec: TextCodec
-    ends: LocalEnds | None
+    ends: Ends | None
 
     def encode(self, prompt: str | Sequence[int] | Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a prompt; raises BadRequest."""
@@ -41,31 +38,6 @@ class ClientModel:
         if len(messages) != len(prompt):
             raise BadRequest("a prompt is a text, token ids, or chat messages; not a mixture")
         return self.codec.encode_chat(messages)
-
-
-class LocalEnds:
-    """Embedding, head and sampling on this machine (`Ends`), on one thread."""
-
-    def __init__(self, block: Block) -> None:
-        self._block = block
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ends")
-
-    async def embed(self, token_ids: list[int], position: int) -> Tensor:
-        """[tokens] -> hidden [tokens, hidden_size]."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._embed, token_ids, position)
-
-    async def choose(self, hidden: Tensor, sampling: Sampling, token_ids: list[int]) -> int:
-        """The token that follows ``token_ids``, from the last row of hidden."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._choose, hidden, sampling, token_ids)
-
-    def _embed(self, token_ids: list[int], position: int) -> Tensor:
-        return from_torch(self._block.embed_ids(token_ids, position))
-
-    def _choose(self, hidden: Tensor, sampling: Sampling, token_ids: list[int]) -> int:
-        logits = self._block.logits(to_torch(hidden, self._block.device)[-1:])
-        return sample(logits[0], sampling, position=len(token_ids), token_ids=token_ids)
 
 
 async def find_client_model(
@@ -90,12 +62,12 @@ def _load(name: str | None, view: SwarmView, cache: Path, with_ends: bool) -> Cl
         raise NoChain(f"nobody serves {wanted}; {there}. Start: p2pnode serve --layers FIRST-LAST")
     spec = read_spec(files.folder, files.name, files.fingerprint)
     codec = TextCodec.load(files.folder)
-    ends = None
+    ends: Ends | None = None
     if with_ends:
+        from p2pnode.client.ends import LocalEnds  # heavy: the families' code
+
         numerics = view.of_model(files.fingerprint).announcements[0].numerics
-        dtype = numerics.partition("+")[0]
-        block = Block.load(files.folder, spec, LayerRange(0, 0), device="cpu", dtype=dtype)
-        ends = LocalEnds(block)
+        ends = LocalEnds.load(files.folder, spec, numerics)
     return ClientModel(spec, codec, ends)
 
 

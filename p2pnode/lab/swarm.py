@@ -23,8 +23,8 @@ from p2pnode.dht.memory import MemoryDht, MemoryDirectory
 from p2pnode.errors import DaemonDied
 from p2pnode.model.block import Block
 from p2pnode.model.device import Device
-from p2pnode.model.loader import read_spec
 from p2pnode.model.source import find_model
+from p2pnode.model.spec import read_spec
 from p2pnode.net.identity import Identity
 from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
 from p2pnode.node.figures import Figures, session_bytes_per_token

@@ -15,10 +15,11 @@ import torch
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Packed, Single
 from p2pnode.model.families import CODE_ERRORS
-from p2pnode.model.loader import load_tensors, read_config
+from p2pnode.model.loader import load_tensors
 from p2pnode.model.memory import owned_ends
 from p2pnode.model.parts import Parts, fill
 from p2pnode.model.skeleton import Skeleton, build
+from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES
 from p2pnode.types import LayerRange, ModelSpec
 

@@ -24,8 +24,8 @@ from p2pnode.errors import ModelUnsupported, P2PNodeError
 from p2pnode.model import tiny
 from p2pnode.model.block import Block, Work
 from p2pnode.model.families import CODE_ERRORS, one_line
-from p2pnode.model.loader import read_config, read_spec
 from p2pnode.model.skeleton import build
+from p2pnode.model.spec import read_config, read_spec
 from p2pnode.types import LayerRange, ModelSpec
 
 CHECK_VERSION = 1

@@ -10,8 +10,9 @@ from math import prod
 from pathlib import Path
 
 from p2pnode.model.families import kv_widths
-from p2pnode.model.loader import float32_names, read_config
+from p2pnode.model.loader import float32_names
 from p2pnode.model.skeleton import build
+from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES
 from p2pnode.types import DTYPE_BYTES, LayerRange, ModelSpec
 

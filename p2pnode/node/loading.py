@@ -11,9 +11,9 @@ from p2pnode.errors import BadLayerRange, DoesNotFit
 from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
 from p2pnode.model.device import choose_device, default_dtype
-from p2pnode.model.loader import read_spec
 from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
+from p2pnode.model.spec import read_spec
 from p2pnode.node.figures import Figures, measure
 from p2pnode.types import LayerRange, ModelSpec
 

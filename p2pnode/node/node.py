@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from p2pnode.config import NodeConfig
 from p2pnode.errors import DaemonDied
-from p2pnode.node.loading import load_block
-from p2pnode.node.server import BlockServer, OnEvent
+from p2pnode.node.events import OnEvent
 from p2pnode.swarm.model import only_model
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import LayerRange
+
+if TYPE_CHECKING:
+    from p2pnode.node.server import BlockServer
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,10 @@ class Node:
         announced again; sessions fail over meanwhile. Raises LocalError, BadRequest, JoinFailed.
         """
         deaths: deque[float] = deque(maxlen=MAX_HEALS)
+        if self._config.layers is not None:
+            # The families' code takes seconds to import: not while others wait for our answers.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, import_module, "p2pnode.node.loading")
         clock = asyncio.get_running_loop().time
         while True:
             try:
@@ -64,6 +72,9 @@ class Node:
 
     async def _prepare(self, joined: Joined, layers: LayerRange) -> BlockServer:
         """Choose the model and load our part of it."""
+        from p2pnode.node.loading import load_block
+        from p2pnode.node.server import BlockServer
+
         config, loop = self._config, asyncio.get_running_loop()
         name = config.model
         if name is None:

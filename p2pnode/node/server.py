@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from p2pnode.config import NodeConfig
 from p2pnode.model.block import Block
 from p2pnode.net.links import Links
+from p2pnode.node.events import OnEvent
 from p2pnode.node.figures import Figures
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.handler import Handler, Limits
@@ -20,9 +20,6 @@ from p2pnode.tasks import Tasks
 from p2pnode.types import Announcement
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import PROTOCOL_VERSION
-
-OnEvent = Callable[[str, dict[str, Any]], None]
-"""Told what scripts may want to know: the event's name and its fields."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,10 @@ class Pending:
     def finish(self, body: bytes | bytearray | memoryview) -> Any:
         """The message; raises WireError unless the bytes fit the header."""
         kind, values = self.kind, self.values
-        if len(body) and not self.num_bytes:
+        described = values[kind.tensor] if kind.tensor else None
+        if described is None and len(body):
             raise WireError(f"{kind.name}: {len(body)} bytes beside a message without a tensor")
         try:
-            described = values[kind.tensor] if kind.tensor else None
             if described is not None:
                 dtype, shape = described
                 values = {**values, kind.tensor or "": Tensor(dtype, shape, body)}

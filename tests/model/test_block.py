@@ -14,7 +14,7 @@ from p2pnode.model import tiny
 from p2pnode.model.block import Block, Work
 from p2pnode.model.cache import PAGE_TOKENS, KVCache
 from p2pnode.model.check import quiet_transformers
-from p2pnode.model.loader import read_spec
+from p2pnode.model.spec import read_spec
 from p2pnode.types import LayerRange
 
 TOLERANCE = 3e-6

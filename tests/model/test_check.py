@@ -11,7 +11,7 @@ import torch
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model import tiny
 from p2pnode.model.check import check_family, ensure_supported, quiet_transformers
-from p2pnode.model.loader import read_spec
+from p2pnode.model.spec import read_spec
 
 
 @pytest.fixture(autouse=True)

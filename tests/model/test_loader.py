@@ -19,7 +19,7 @@ from p2pnode.errors import ModelFilesError, ModelUnsupported
 from p2pnode.model import tiny
 from p2pnode.model.block import Block, Work
 from p2pnode.model.check import quiet_transformers
-from p2pnode.model.loader import read_config, read_spec
+from p2pnode.model.spec import read_config, read_spec
 from p2pnode.model.weights import MAX_HEADER_BYTES, MAX_TENSORS, WeightsFile
 from p2pnode.types import LayerRange
 

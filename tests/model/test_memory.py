@@ -10,8 +10,8 @@ import torch
 from p2pnode.model import tiny
 from p2pnode.model.block import Block
 from p2pnode.model.check import quiet_transformers
-from p2pnode.model.loader import read_spec
 from p2pnode.model.memory import block_bytes, kv_bytes_per_token
+from p2pnode.model.spec import read_spec
 from p2pnode.types import LayerRange
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from p2pnode.errors import ComputeFailed
 from p2pnode.model.block import Block
-from p2pnode.model.loader import read_spec
 from p2pnode.model.source import find_model
+from p2pnode.model.spec import read_spec
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.serving.session import HopSession, Job, Output
 from p2pnode.serving.worker import MAX_FORWARD_TOKENS, Outcome, Worker
