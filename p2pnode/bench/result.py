@@ -26,9 +26,9 @@ class Row:
     baseline: float | None
     """The same thing without us, from the same run."""
     ratio: float | None
-    goal: str
-    """For people, e.g. ``<= 1.5``."""
-    met: bool
+    goal: str | None
+    """For people, e.g. ``<= 1.5``; None for a figure that only explains another one."""
+    met: bool | None
     spread: str
     """Smallest to largest of the rounds."""
 
@@ -72,6 +72,20 @@ def at_least(
         ratio=value,
         goal=f">= {limit:g}",
         met=value >= limit,
+        spread=_spread(values),
+    )
+
+
+def figure(metric: str, values: Sequence[float], unit: str, baseline: float | None = None) -> Row:
+    """A row without a goal."""
+    return Row(
+        metric=metric,
+        value=median(values),
+        unit=unit,
+        baseline=baseline,
+        ratio=None,
+        goal=None,
+        met=None,
         spread=_spread(values),
     )
 
