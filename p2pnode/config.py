@@ -88,14 +88,6 @@ class SwarmConfig:
     """TCP and UDP. None: 4001 or the next free one. Set: busy is an error. 0: any."""
     announce: tuple[str, ...] = ()
     """Addresses at which others reach us, instead of those of our interfaces."""
-    join_timeout_s: float = 3.0
-    """How long one peer may take to let us in; they are asked at the same time."""
-    rejoin_interval_s: float = 5.0
-    """How often we look for others while we are alone."""
-    announce_ttl_s: float = 60.0
-    """How long an announcement lives when it is not renewed."""
-    announce_interval_s: float = 20.0
-    """How often an announcement is renewed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,8 +110,6 @@ class NodeConfig:
     """A node without room for one session of this length (or the model's) does not start."""
     prefill_chunk_tokens: int = 256
     """Longer steps are computed in chunks, so that others' decode steps come through."""
-    open_timeout_s: float = 10.0
-    """How long a session may take to be set up, to our next hop included."""
     session_idle_timeout_s: float = 60.0
     """A session that hears nothing for so long is closed and its memory freed."""
     connect_timeout_s: float = 3.0

@@ -51,11 +51,6 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return task
 
-    @property
-    def num_running(self) -> int:
-        """Tasks that have not ended."""
-        return len(self._running)
-
     async def wait(self) -> None:
         """Return when all tasks have ended; a failing one ends the wait by cancelling it."""
         while self._running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -42,17 +42,8 @@ def at_most(
     ratio: float | None = None,
 ) -> Row:
     """A row whose median must not exceed ``limit``."""
-    value = median(values)
-    return Row(
-        metric=metric,
-        value=value,
-        unit=unit,
-        baseline=baseline,
-        ratio=ratio,
-        goal=f"<= {limit:g}",
-        met=value <= limit,
-        spread=_spread(values),
-    )
+    row = figure(metric, values, unit, baseline)
+    return replace(row, ratio=ratio, goal=f"<= {limit:g}", met=row.value <= limit)
 
 
 def at_least(
@@ -63,21 +54,12 @@ def at_least(
     baseline: float | None = None,
 ) -> Row:
     """A row of ratios whose median must reach ``limit``."""
-    value = median(values)
-    return Row(
-        metric=metric,
-        value=value,
-        unit=unit,
-        baseline=baseline,
-        ratio=value,
-        goal=f">= {limit:g}",
-        met=value >= limit,
-        spread=_spread(values),
-    )
+    row = figure(metric, values, unit, baseline)
+    return replace(row, ratio=row.value, goal=f">= {limit:g}", met=row.value >= limit)
 
 
 def figure(metric: str, values: Sequence[float], unit: str, baseline: float | None = None) -> Row:
-    """A row without a goal."""
+    """A row without a goal: the median of the rounds."""
     return Row(
         metric=metric,
         value=median(values),
@@ -86,7 +68,7 @@ def figure(metric: str, values: Sequence[float], unit: str, baseline: float | No
         ratio=None,
         goal=None,
         met=None,
-        spread=_spread(values),
+        spread=f"{min(values):.3g} to {max(values):.3g}",
     )
 
 
@@ -107,7 +89,3 @@ def environment() -> dict[str, Any]:
         "load_before": round(psutil.getloadavg()[0], 2),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{min(values):.3g} to {max(values):.3g}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from p2pnode.model.families import CODE_ERRORS, one_line
 from p2pnode.model.skeleton import build
 from p2pnode.model.spec import read_config, read_spec
 from p2pnode.types import LayerRange, ModelSpec
+
+log = logging.getLogger(__name__)
 
 CHECK_VERSION = 1
 """Part of the cache key: raise it when the code that is checked changes."""
@@ -82,10 +85,7 @@ def ensure_supported(folder: Path, spec: ModelSpec, *, cache: Path) -> None:
     reason = _read_reason(file)
     if reason is None:
         reason = check_shape(config).reason
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".new")
-        temporary.write_text(json.dumps({"family": spec.family, "reason": reason}))
-        temporary.replace(file)
+        _keep_reason(file, spec.family, reason)
     if reason:
         raise ModelUnsupported(f"{spec.name} cannot be served: {reason}")
 
@@ -185,6 +185,17 @@ def _partitions(num_layers: int) -> list[list[LayerRange]]:
 
 def _refused(family: str, reason: str) -> Check:
     return Check(family=family, ok=False, splits=(), max_delta_logit=float("inf"), reason=reason)
+
+
+def _keep_reason(file: Path, family: str, reason: str) -> None:
+    """Remember an outcome; a disk without room only means that it is found out again."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".new")
+        temporary.write_text(json.dumps({"family": family, "reason": reason}))
+        temporary.replace(file)
+    except OSError as error:
+        log.warning("outcome of a check not kept: error=%s", error)
 
 
 def _read_reason(file: Path) -> str | None:

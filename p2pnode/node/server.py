@@ -44,7 +44,6 @@ class BlockServer:
         )
         limits = Limits(
             chunk_tokens=config.prefill_chunk_tokens,
-            open_timeout_s=config.open_timeout_s,
             session_idle_timeout_s=config.session_idle_timeout_s,
         )
         heartbeat = (config.heartbeat_interval_s, config.heartbeat_timeout_s)

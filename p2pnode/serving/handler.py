@@ -50,7 +50,6 @@ class Limits:
     """The numbers that a handler needs."""
 
     chunk_tokens: int
-    open_timeout_s: float
     session_idle_timeout_s: float
 
 

@@ -35,7 +35,7 @@ class BrokenLink:
 def handler_with(client: Any, following: Any) -> tuple[Handler, HopSession, list[str]]:
     events: list[str] = []
     nothing: Any = None
-    limits = Limits(chunk_tokens=8, open_timeout_s=1.0, session_idle_timeout_s=60.0)
+    limits = Limits(chunk_tokens=8, session_idle_timeout_s=60.0)
     handler = Handler(
         nothing, nothing, nothing, limits, lambda event, session: events.append(event)
     )
