@@ -6,8 +6,9 @@ Pure: no I/O, no clock, no torch. Times are seconds, sizes bytes, ranges half-op
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Self
 
 BASE58 = frozenset("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")
@@ -207,14 +208,75 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinate:
+    """A place in network space (Dabek et al., "Vivaldi", 2004); all in seconds.
+
+    The predicted RTT between two is the distance of their places plus both heights.
+    """
+
+    place: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    height_s: float = 0.0
+    error: float = 1.0
+    """How wrong predictions from here have been lately, relative; 1 is "no idea"."""
+
+    def rtt_s(self, other: Coordinate) -> float:
+        """The predicted round trip."""
+        return math.dist(self.place, other.place) + self.height_s + other.height_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What one peer says of itself about once per second; signed by it, carried by gossip."""
+
+    peer: PeerId
+    sequence: int
+    issued_at: float
+    """Wall clock, seconds since the epoch."""
+    is_draining: bool = False
+    num_sessions: int = 0
+    queue_depth: int = 0
+    """Steps that wait for the device."""
+    queue_s: float = 0.0
+    """How long a step has waited lately, mean."""
+    kv_free_tokens: int = 0
+    step_times: tuple[tuple[int, float, float], ...] = ()
+    """(tokens of a step, p50, p95 of its compute time in seconds); tokens rising, at most 4."""
+    vram_used: float = 0.0
+    """A share, 0 to 1; so is ``device_load``."""
+    device_load: float = 0.0
+    errors: tuple[tuple[str, int], ...] = ()
+    """(kind, how many in the last minutes), e.g. ``("out-of-memory", 2)``; at most 4."""
+    coordinate: Coordinate = field(default_factory=Coordinate)
+
+
+class Liveness(StrEnum):
+    """What the failure detector believes of a peer."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHealth:
+    """The last health of a peer, and whether it is believed to be there."""
+
+    health: Health
+    liveness: Liveness = Liveness.ALIVE
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmView:
-    """The live announcements of a swarm at one instant."""
+    """The live announcements of a swarm and what gossip says of their peers, at one instant."""
 
     announcements: tuple[Announcement, ...]
+    health: Mapping[PeerId, PeerHealth] = field(default_factory=dict)
+    """Peers of which gossip has not told are missing: nothing is known against them."""
 
     def of_model(self, fingerprint: str) -> SwarmView:
         """Only the announcements of that model."""
-        return SwarmView(tuple(a for a in self.announcements if a.fingerprint == fingerprint))
+        those = tuple(a for a in self.announcements if a.fingerprint == fingerprint)
+        return SwarmView(those, self.health)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pnode.errors import PeerError
-from p2pnode.types import Chain, PeerId, Sampling, Tensor
+from p2pnode.errors import PeerError, PeerTimeout
+from p2pnode.types import Chain, Hop, LayerRange, PeerId, Sampling, Tensor
 
 
 class Accused(PeerError):
@@ -17,8 +17,12 @@ class Accused(PeerError):
         self.reporter = reporter
 
 
+class Outpaced(PeerTimeout):
+    """It was so late that its standby answered first."""
+
+
 class Router(Protocol):
-    """Finds chains and remembers what went wrong with whom."""
+    """Finds chains and remembers what went wrong with whom, and how long each took."""
 
     async def chain(self, num_tokens: int) -> Chain:
         """A chain with room for so many tokens; raises NoChain, PromptTooLong."""
@@ -28,8 +32,28 @@ class Router(Protocol):
         """The chain with the hops at these indexes replaced; raises NoChain."""
         ...
 
+    async def standby(
+        self, chain: Chain, index: int, num_tokens: int, without: frozenset[PeerId]
+    ) -> Hop | None:
+        """The best other peer that could run that hop's layers alone, or None.
+
+        Not one of ``without``, and not a neighbour of the hop, who could not take its place.
+        """
+        ...
+
+    def usual_s(self, layers: LayerRange, num_tokens: int) -> float | None:
+        """Mean + 2 sigma of the compute time of such a step, of all peers measured for them.
+
+        None while too few are known to say what is usual.
+        """
+        ...
+
+    def measured(self, peer: PeerId, step_s: float) -> None:
+        """A decode step at that peer took so long, seen from here (transfer included)."""
+        ...
+
     def blame(self, error: PeerError) -> None:
-        """Remember a failure."""
+        """Remember a failure; `PeerRefused` and leaving are none."""
         ...
 
 
