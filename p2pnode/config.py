@@ -112,6 +112,10 @@ class NodeConfig:
     """Longer steps are computed in chunks, so that others' decode steps come through."""
     session_idle_timeout_s: float = 60.0
     """A session that hears nothing for so long is closed and its memory freed."""
+    journal_bytes: int = 1 << 30
+    """The most that the journal of one session may hold; older outputs are made anew if needed."""
+    journals_bytes: int = 4 << 30
+    """The same of all sessions together."""
     connect_timeout_s: float = 3.0
     """How long one connection may take."""
     heartbeat_interval_s: float = 0.5
@@ -143,8 +147,10 @@ class ClientConfig:
     """How long a chain may take to be set up."""
     step_timeout_s: float = 30.0
     """The most that a step may take; a session's own history shortens it."""
-    step_floor_s: float = 1.0
-    """The least that a step may take before its hop is called silent."""
+    step_floor_s: float = 0.2
+    """No hop is called silent before it is late by so much."""
+    standbys: bool = True
+    """Whether to keep a warm standby for each hop, where the swarm has one."""
     mend_timeout_s: float = 60.0
     """How long a broken chain may take to be mended, all attempts together."""
     no_chain_patience_s: float = 5.0

@@ -122,7 +122,14 @@ class DoesNotFit(LocalError):
 
 
 class ComputeFailed(LocalError):
-    """The device failed in mid-step, or produced values that are not finite."""
+    """The device failed in mid-step, or produced values that are not finite.
+
+    cause: ``input``, ``output`` (not finite), ``out-of-memory`` or ``device``.
+    """
+
+    def __init__(self, what: str, cause: str = "device") -> None:
+        super().__init__(what)
+        self.cause = cause
 
 
 class KeyFileError(LocalError):

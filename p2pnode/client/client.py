@@ -27,9 +27,10 @@ from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
+from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, Sampling
 from p2pnode.version import SOFTWARE
-from p2pnode.wire.messages import CONTROL
+from p2pnode.wire.messages import CONTROL, Draining
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Client:
         self._sessions: dict[bytes, ChainSession] = {}
         self._experience = Experience()
         self._stack = AsyncExitStack()
+        self._tasks: Tasks
         self._links: Links
         self._reader: SwarmReader
         self.model: ClientModel
@@ -94,6 +96,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(Tasks())
             network = self._network or _real_network(self._config)
             joined = await stack.enter_async_context(network.join())
             config = self._config
@@ -208,6 +211,7 @@ class Client:
         )
         session = ChainSession(
             links=self._links,
+            tasks=self._tasks,
             router=router,
             spec=self.model.spec,
             limits=SessionLimits(
@@ -217,6 +221,7 @@ class Client:
                 step_floor_s=config.step_floor_s,
                 mend_timeout_s=config.mend_timeout_s,
                 close_timeout_s=config.close_timeout_s,
+                has_standbys=config.standbys,
             ),
             sampling=sampling,
             prompt=prompt,
@@ -257,14 +262,17 @@ class Client:
 
     def on_message(self, link: Link, message: Any) -> None:
         """Hand a message to its session (`LinkEvents`); late ones are dropped."""
+        if isinstance(message, Draining):
+            for leaving in self._sessions.values():
+                leaving.inbox.on_draining(link.peer)
         session = self._sessions.get(getattr(message, "session", b""))
         if session is not None:
-            session.on_message(link, message)
+            session.inbox.on_message(link, message)
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """Tell all sessions (`LinkEvents`)."""
         for session in list(self._sessions.values()):
-            session.on_lost(link, error)
+            session.inbox.on_lost(link, error)
 
 
 def _config(join: tuple[str, ...], folder: Path | None) -> ClientConfig:

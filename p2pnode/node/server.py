@@ -11,7 +11,8 @@ from p2pnode.net.links import Links
 from p2pnode.node.events import OnEvent
 from p2pnode.node.figures import Figures
 from p2pnode.serving.admission import Admission
-from p2pnode.serving.handler import Handler, Limits
+from p2pnode.serving.handler import Handler
+from p2pnode.serving.places import Limits
 from p2pnode.serving.session import HopSession
 from p2pnode.serving.worker import Worker
 from p2pnode.swarm.announcer import Announcer
@@ -45,6 +46,8 @@ class BlockServer:
         limits = Limits(
             chunk_tokens=config.prefill_chunk_tokens,
             session_idle_timeout_s=config.session_idle_timeout_s,
+            journal_bytes=config.journal_bytes,
+            journals_bytes=config.journals_bytes,
         )
         heartbeat = (config.heartbeat_interval_s, config.heartbeat_timeout_s)
         async with (

@@ -14,7 +14,7 @@ async def next_token(result: Result, configuration: Configuration, ends: Ends | 
     peer, terms = configuration.hops[-1].peer, configuration.terms
     if ends is None:
         return _token(result, peer, terms.spec)
-    hidden = _hidden(result, peer, terms.spec, configuration.numerics)
+    hidden = _hidden(result, peer, terms.spec, configuration.chain.numerics)
     try:
         return await ends.choose(hidden, terms.sampling, configuration.token_ids)
     except ComputeFailed as error:

@@ -1,8 +1,9 @@
 """Telling every hop of a chain its place in it, when a session begins and after a failure.
 
-**Receivers before senders.** A surviving hop whose next hop is new replays its journal as soon as
-it is told, so it is told after all others, and of several such hops the last one first: whoever
-receives a step already knows the epoch that it belongs to.
+New hops are opened first, all at once, and waited for. Those that stay are then rerouted without
+waiting: from any hop, steps of the new epoch may overtake the `Reroute` at another, which keeps
+them until it comes. So a failover costs one round trip only where somebody new has to be asked,
+and none where a standby is ready.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from p2pnode.errors import PeerFault, PeerMisbehaved, PeerRefused, PeerTimeout
+from p2pnode.errors import PeerMisbehaved, PeerRefused, PeerTimeout
 from p2pnode.net.links import Links
 from p2pnode.pipeline.hops import HopState, positions
 from p2pnode.tasks import all_of
-from p2pnode.types import ModelSpec, Sampling, Tensor
-from p2pnode.wire.messages import Open, Opened, Refused, Reroute, Rerouted
+from p2pnode.types import Chain, Hop, ModelSpec, Sampling, Tensor
+from p2pnode.wire.messages import Open, Opened, Refused, Reroute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,11 @@ class Terms:
     max_tokens: int
     has_local_ends: bool
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the last hop must know all tokens to choose the next."""
+        return self.sampling.needs_tokens and not self.has_local_ends
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -36,85 +42,97 @@ class Configuration:
 
     terms: Terms
     epoch: int
-    numerics: str
+    chain: Chain
     hops: list[HopState]
     token_ids: list[int]
+    """All of the session; grows."""
 
     async def apply(self, links: Links, timeout_s: float) -> None:
-        """Open the new hops and reroute the surviving ones; then ``held`` of all is known.
+        """Open the new hops and reroute the surviving ones; then ``held`` of all is what they keep.
 
-        Raises the first PeerError that stands in the way.
+        Raises the first PeerError that stands in the way. A surviving hop that cannot follow says
+        so later (`check_rerouted`, or a `Fault`).
         """
+        keep = positions(self.hops, len(self.token_ids))
+        is_new = [hop.link is None for hop in self.hops]
+        new = [index for index, new in enumerate(is_new) if new]
         for hop in self.hops:
             hop.expect_nothing()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._apply(links)
+                await all_of(*(connect(links, self.hops[index]) for index in new))
+                requests = [(self.hops[i], self.open(i, self._sends_from(i, keep))) for i in new]
+                await all_of(*(ask(hop, request) for hop, request in requests))
         except TimeoutError as error:
             silent = next((hop for hop in self.hops if hop.is_awaited), self.hops[0])
             what = f"did not take its place in the chain within {timeout_s:g} s"
             raise PeerTimeout(silent.peer, what) from error
+        for index, hop in enumerate(self.hops):
+            if not is_new[index]:
+                hop.send(self.reroute(index, hop, keep[index], self._sends_from(index, keep)))
+            hop.held = keep[index]
 
-    async def _apply(self, links: Links) -> None:
-        keep = positions(self.hops, len(self.token_ids))
-        is_new = [hop.link is None for hop in self.hops]
-        await all_of(*(_connect(links, hop) for hop in self.hops if hop.link is None))
-        replays = [
-            not before and after for before, after in zip(is_new, [*is_new[1:], False], strict=True)
-        ]
-        requests = [self._request(index, keep, new) for index, new in enumerate(is_new)]
-        await all_of(
-            *(_ask(self.hops[i], requests[i]) for i, later in enumerate(replays) if not later)
-        )
-        for index in reversed([index for index, later in enumerate(replays) if later]):
-            await _ask(self.hops[index], requests[index])
-        for hop, held in zip(self.hops, keep, strict=True):
-            hop.held = held
+    def _sends_from(self, index: int, keep: list[int]) -> int:
+        is_last = index == len(self.hops) - 1
+        return len(self.token_ids) - 1 if is_last else keep[index + 1]
 
-    def _request(self, index: int, keep: list[int], is_new: bool) -> Open | Reroute:
-        """What to tell a hop: its place, its neighbours, and from where to send."""
+    def open(self, index: int, send_from: int) -> Open:
+        """Ask for a place as that hop, or as its standby."""
         terms, is_last = self.terms, index == len(self.hops) - 1
-        following = None if is_last else self.hops[index + 1].hop
-        common: dict[str, Any] = {
-            "session": terms.session,
+        samples = is_last and not terms.has_local_ends
+        return Open(
+            fingerprint=terms.spec.fingerprint,
+            numerics=self.chain.numerics,
+            layers=self.hops[index].hop.layers,
+            max_tokens=terms.max_tokens,
+            sampling=terms.sampling if samples else None,
+            token_ids=self._known_tokens(index),
+            send_from=send_from,
+            **self._place(index),
+        )
+
+    def reroute(self, index: int, hop: HopState, position: int, send_from: int) -> Reroute:
+        """Tell a hop that stays (or its standby) its place in this epoch."""
+        return Reroute(
+            layer=hop.layer,
+            position=position,
+            send_from=send_from,
+            token_ids=self._known_tokens(index),
+            **self._place(index),
+        )
+
+    def _known_tokens(self, index: int) -> Tensor | None:
+        is_last = index == len(self.hops) - 1
+        return int64(self.token_ids) if is_last and self.terms.needs_tokens else None
+
+    def _place(self, index: int) -> dict[str, Any]:
+        following: Hop | None = None
+        if index < len(self.hops) - 1:
+            following = self.hops[index + 1].hop
+        return {
+            "session": self.terms.session,
             "epoch": self.epoch,
             "previous": self.hops[index - 1].peer if index else None,
             "next": following.peer if following else None,
             "next_addresses": following.addresses if following else (),
-            "send_from": len(self.token_ids) - 1 if is_last else keep[index + 1],
         }
-        if not is_new:
-            return Reroute(layer=self.hops[index].layer, position=keep[index], **common)
-        samples = is_last and not terms.has_local_ends
-        needs_tokens = samples and terms.sampling.needs_tokens
-        return Open(
-            fingerprint=terms.spec.fingerprint,
-            numerics=self.numerics,
-            layers=self.hops[index].hop.layers,
-            max_tokens=terms.max_tokens,
-            sampling=terms.sampling if samples else None,
-            token_ids=int64(self.token_ids) if needs_tokens else None,
-            **common,
-        )
 
 
-async def _connect(links: Links, hop: HopState) -> None:
+async def connect(links: Links, hop: HopState) -> None:
+    """Have a chain link to that hop's peer; raises PeerError."""
     hop.link = await links.connect(hop.peer, hop.hop.addresses)
 
 
-async def _ask(hop: HopState, request: Open | Reroute) -> None:
-    """Send a request and wait for the yes; raises PeerRefused and the like."""
+async def ask(hop: HopState, request: Open | Reroute) -> Any:
+    """Send a request and wait for the yes, which is returned; raises PeerRefused and the like."""
     reply = hop.expect_reply()
     hop.send(request)
     answer = await reply
     if isinstance(answer, Refused):
         raise PeerRefused(hop.peer, answer.reason[:300], answer.retry_after_s)
-    if isinstance(answer, Rerouted) and isinstance(request, Reroute):
-        if answer.position < request.position:
-            what = f"holds {answer.position} tokens where it had said {request.position}"
-            raise PeerFault(hop.peer, what)
-    elif not isinstance(answer, Opened):
+    if isinstance(request, Open) and not isinstance(answer, Opened):
         raise PeerMisbehaved(hop.peer, f"answered with {type(answer).__name__}")
+    return answer
 
 
 def int64(token_ids: list[int]) -> Tensor:

@@ -17,17 +17,23 @@ ANSWERS = (Opened, Refused, Rerouted, Result, Progress, Fault)
 
 @dataclass(slots=True, eq=False)
 class HopState:
-    """One hop of a running session, seen from the client."""
+    """One hop of a running session, or its standby, seen from the client."""
 
     hop: Hop
     link: Link | None = None
     held: int = 0
     """A lower bound of the positions that it has computed and journalled."""
+    replays_from: int = 0
+    """The first position whose output it can send again."""
     is_lost: bool = False
+    gives_way: bool = False
+    """It leaves, or its standby is faster: to be replaced when that costs nothing."""
     is_closing: bool = False
     num_steps: int = 0
     queue_s: float = 0.0
     compute_s: float = 0.0
+    recent_compute_s: float = 0.0
+    """Of the last steps that it told of, mean."""
     _reply: asyncio.Future[Any] | None = field(default=None, repr=False)
 
     @property
@@ -76,8 +82,17 @@ class HopState:
             self._reply.set_exception(error)
             self._reply.exception()  # seen: asyncio must not complain when nobody waits any more
 
+    def progress(self, message: Progress, num_tokens: int) -> None:
+        """It says how far it is; no more is believed than there are tokens."""
+        self.held = max(self.held, min(message.position, num_tokens))
+        self.replays_from = max(self.replays_from, min(message.replays_from, num_tokens))
+        self.cost(message)
+
     def cost(self, message: Any) -> None:
         """Note the totals of a `Progress` or `Closed`."""
+        new_steps = message.num_steps - self.num_steps
+        if new_steps > 0:
+            self.recent_compute_s = (message.compute_s - self.compute_s) / new_steps
         self.num_steps = message.num_steps
         self.queue_s = message.queue_s
         self.compute_s = message.compute_s
@@ -87,8 +102,13 @@ def positions(hops: list[HopState], num_tokens: int) -> list[int]:
     """How many positions each hop keeps when the chain is configured anew.
 
     A hop that is not usable starts at 0. The last one is asked for the output of the last token
-    again, so it keeps one position less.
+    again, so it keeps one position less. A hop that has forgotten what its successor needs makes
+    it again, and so needs its own input anew: from its predecessor's journal, or further up.
     """
     kept = [hop.held if hop.is_usable else 0 for hop in hops]
     kept[-1] = min(kept[-1], num_tokens - 1)
+    for index in reversed(range(len(hops) - 1)):
+        needed = kept[index + 1]
+        if needed < hops[index].replays_from:
+            kept[index] = min(kept[index], needed)
     return kept

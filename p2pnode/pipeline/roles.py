@@ -21,6 +21,10 @@ class Outpaced(PeerTimeout):
     """It was so late that its standby answered first."""
 
 
+class Forgot(PeerError):
+    """It no longer holds what it would have to send again, and has said so: no offence."""
+
+
 class Router(Protocol):
     """Finds chains and remembers what went wrong with whom, and how long each took."""
 
@@ -82,3 +86,4 @@ class SessionLimits:
     step_floor_s: float
     mend_timeout_s: float
     close_timeout_s: float
+    has_standbys: bool = True

@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 from p2pnode.types import Tensor
 
 
 class Journal:
-    """Output rows of positions ``0 .. end - 1``, append-only but for truncation.
+    """Output rows of positions ``start .. end - 1``, append-only but for truncation.
 
     This is upstream backup (Hwang et al., "High-availability algorithms for distributed stream
     processing", 2005): the sender keeps its output, so that a replacement of the receiver can be
-    rebuilt without asking anyone further up. The bytes were counted when the session was admitted.
+    rebuilt without asking anyone further up. It may be trimmed to a bound: then the oldest rows
+    are gone, and whoever needs them has them computed again by the hops above.
     """
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[int, Tensor]] = []
+        self._pieces: deque[tuple[int, Tensor]] = deque()
+        self.start = 0
         self.end = 0
+        self.num_bytes = 0
 
     def put(self, position: int, hidden: Tensor) -> None:
         """Append [tokens, hidden_size] at ``position``; what was there and after it is replaced."""
         self.truncate(position)
+        if not self._pieces:
+            self.start = position
         self._pieces.append((position, hidden))
+        self.num_bytes += hidden.num_bytes
         self.end = position + hidden.shape[0]
 
     def truncate(self, position: int) -> None:
         """Forget the rows from ``position`` on."""
         while self._pieces and self._pieces[-1][0] >= position:
-            self._pieces.pop()
+            self.num_bytes -= self._pieces.pop()[1].num_bytes
         if self._pieces:
             start, hidden = self._pieces[-1]
             if start + hidden.shape[0] > position:
-                self._pieces[-1] = (start, rows(hidden, 0, position - start))
+                kept = rows(hidden, 0, position - start)
+                self._pieces[-1] = (start, kept)
+                self.num_bytes -= hidden.num_bytes - kept.num_bytes
         self.end = min(self.end, position)
+        self.start = min(self.start, self.end)
+
+    def trim(self, max_bytes: int) -> None:
+        """Forget the oldest rows, piece by piece, until no more bytes than that are held.
+
+        The newest piece stays: it may still be on its way.
+        """
+        while self.num_bytes > max_bytes and len(self._pieces) > 1:
+            self.num_bytes -= self._pieces.popleft()[1].num_bytes
+            self.start = self._pieces[0][0]
 
     def chunks(self, start: int, max_tokens: int) -> Iterator[tuple[int, Tensor]]:
-        """The rows from ``start`` on as (position, [<= max_tokens, hidden_size])."""
+        """The rows from ``start`` on as (position, [<= max_tokens, hidden_size]).
+
+        None when the first of them is forgotten: the rest would only make a gap.
+        """
         waiting: list[Tensor] = []
         at, held = start, 0
+        if start < self.start:
+            return
         for piece_start, piece in self._pieces:
             skip = max(0, start - piece_start)
             while skip < piece.shape[0]:

@@ -1,12 +1,15 @@
 """One hop's part of a session, as rules without I/O or clock.
 
 Everything that changes a session's position, epoch or neighbours is in this file. The rules:
-- a step of an older epoch is dropped; of the current one it must come from ``previous``, to
-  anyone else the session does not exist;
-- a step may begin at or below what is accepted (then the rest is forgotten), never beyond (`gap`);
+- a step of an older epoch is dropped, one of a later epoch waits for the `Reroute` that is on its
+  way; of the current one it must come from ``previous`` or from that hop's standby, to anyone else
+  the session does not exist;
+- a step that lies wholly below what is accepted is a repeat, its output is sent already; one that
+  reaches further truncates to its position; one that begins beyond is a `gap`;
 - outputs go to the journal, and from there, from ``cursor`` on, to the next hop: the same way for
   the first time, for a retry, and for the replay to a replacement;
 - outputs below ``send_from`` are journalled but not sent: the next hop (or the client) has them.
+  A standby's ``send_from`` is beyond the session's end; a `Hedge` makes it speak once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.link import Link
 from p2pnode.serving.journal import Journal
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
-from p2pnode.wire.messages import Closed, Fault, Progress, Reroute, Result, Step
+from p2pnode.wire.messages import Reroute, Step
 
 if TYPE_CHECKING:
     from p2pnode.model.block import Block
@@ -49,9 +52,17 @@ class Job:
         return self.session.is_closed or self.epoch != self.session.epoch
 
     @property
+    def is_lazy(self) -> bool:
+        """Whether it only keeps a standby up to date, and any other job goes first."""
+        return self.session.is_standby and self.session.hedged_at is None
+
+    @property
     def send_from(self) -> int:
         """The first position whose output somebody waits for."""
-        return max(self.position, self.session.send_from)
+        hedged_at, wanted = self.session.hedged_at, self.session.send_from
+        if hedged_at is not None and hedged_at < self.position + self.entry.shape[0]:
+            wanted = min(wanted, hedged_at)
+        return max(self.position, wanted)
 
 
 @dataclass(slots=True)
@@ -61,6 +72,15 @@ class Output:
     position: int
     hidden: Tensor | None = None
     token_ids: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Shadowing:
+    """The next hop's standby, and how far we have copied our journal to it."""
+
+    link: Link
+    cursor: int
+    copied_at: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +108,13 @@ class HopSession:
     position: int = 0
     """Positions that are computed and journalled."""
     journal: Journal = field(default_factory=Journal)
+    alternate: PeerId | None = None
+    """The previous hop's standby, which may step as well."""
+    shadowing: Shadowing | None = None
+    hedged_at: int | None = None
+    """On a standby: the output here is to be sent on."""
+    early: list[tuple[Link, Step]] = field(default_factory=list)
+    """Steps of a later epoch that came before its `Reroute`."""
     active_at: float = 0.0
     num_steps: int = 0
     queue_s: float = 0.0
@@ -112,26 +139,51 @@ class HopSession:
         """Whether outputs go to the client."""
         return self.next is None
 
+    @property
+    def is_standby(self) -> bool:
+        """Whether another peer is the hop, and we keep up with it."""
+        return self.send_from >= self.max_tokens
+
     def may_step(self, sender: PeerId, step: Step) -> bool:
-        """Whether this step may come from this peer; one of another epoch is dropped anyway."""
-        return step.epoch != self.epoch or sender == (self.previous or self.client.peer)
+        """Whether this step may come from this peer; of other epochs another rule decides."""
+        if step.epoch != self.epoch or sender == self.alternate:
+            return True
+        return sender == (self.previous or self.client.peer)
+
+    def keep_early(self, link: Link, step: Step) -> bool:
+        """Keep a step of a later epoch until its `Reroute`; False when it is not one."""
+        if step.epoch <= self.epoch:
+            return False
+        self.early = [(from_, kept) for from_, kept in self.early if kept.epoch >= step.epoch]
+        num_tokens = sum(kept.entry.shape[0] for _, kept in self.early)
+        if num_tokens + step.entry.shape[0] <= self.max_tokens:
+            self.early.append((link, step))
+        return True
 
     def accept(self, step: Step, sender: PeerId, *, now: float) -> Job | None:
-        """Take a step that its sender may send, or drop it (None) when it is of another epoch.
+        """Take a step that its sender may send; None for a repeat or one of another epoch.
 
         Raises Gap, and PeerMisbehaved for more tokens than the session may hold.
         """
         if step.epoch != self.epoch:
             return None
-        tokens = step.entry.shape[0]
+        stop = step.position + step.entry.shape[0]
         if step.position > self.accepted:
+            if sender == self.alternate:
+                return None  # the hop that it stands by for will tell us all of it
             raise Gap
-        if step.position + tokens > self.max_tokens:
-            what = f"position {step.position + tokens} of a session of {self.max_tokens} tokens"
+        if stop > self.max_tokens:
+            what = f"position {stop} of a session of {self.max_tokens} tokens"
             raise PeerMisbehaved(sender, what)
-        self.accepted = step.position + tokens
+        if stop <= self.accepted:
+            return None
+        self.accepted = stop
         self.active_at = now
         return Job(self, self.epoch, step.position, step.entry, now)
+
+    def fail(self, job: Job) -> None:
+        """A job made nothing: its step may come again."""
+        self.accepted = min(self.accepted, job.position)
 
     def finish(self, job: Job, output: Output) -> bool:
         """Note a job's output; False when the chain has changed meanwhile and it is void."""
@@ -140,15 +192,35 @@ class HopSession:
         self.position = job.position + job.entry.shape[0]
         if not self.ends_chain and output.hidden is not None:
             self.journal.put(job.position, output.hidden)
-            self.cursor = min(self.cursor, job.send_from)
+            self.cursor = min(self.cursor, max(job.position, self.send_from))
+            if self.shadowing is not None:
+                self.shadowing.cursor = min(self.shadowing.cursor, job.position)
         return True
 
     def unsent(self, chunk_tokens: int) -> Iterator[Step]:
         """The steps that the next hop has not been sent yet; moves the cursor."""
         start = self.cursor
-        if start >= self.journal.end:
+        if start < self.journal.end:
+            self.cursor = self.journal.end
+            yield from self._steps(start, chunk_tokens)
+
+    def hedged(self) -> Iterator[Step]:
+        """On a standby that shall speak: its output at ``hedged_at``, once it is there."""
+        start = self.hedged_at
+        if start is not None and start < self.journal.end:
+            self.hedged_at = None
+            yield from self._steps(start, self.max_tokens)
+
+    def uncopied(self, max_tokens: int, *, leave: int) -> Iterator[Step]:
+        """The next step for the next hop's standby, all but the last ``leave`` rows; or none."""
+        copy = self.shadowing
+        stop = self.journal.end - leave
+        if copy is None or not self.journal.start <= copy.cursor < stop:
             return
-        self.cursor = self.journal.end
+        start, copy.cursor = copy.cursor, min(stop, copy.cursor + max_tokens)
+        yield next(self._steps(start, copy.cursor - start))
+
+    def _steps(self, start: int, chunk_tokens: int) -> Iterator[Step]:
         for position, hidden in self.journal.chunks(start, chunk_tokens):
             yield Step(
                 session=self.id,
@@ -166,59 +238,17 @@ class HopSession:
         self.position = self.accepted = min(self.position, message.position)
         self.journal.truncate(self.position)
         self.send_from = self.cursor = message.send_from
+        self.alternate = self.shadowing = self.hedged_at = None
+        if message.token_ids is not None:
+            self.token_ids = ids_of(message.token_ids)
         self.active_at = now
 
-    def result(self, output: Output) -> Result:
-        """The answer of the last hop."""
-        return Result(
-            session=self.id,
-            epoch=self.epoch,
-            position=output.position,
-            token_ids=output.token_ids,
-            hidden=output.hidden,
-        )
-
-    def progress(self) -> Progress:
-        """How far we are, cumulative."""
-        return Progress(
-            session=self.id,
-            layer=self.layers.start,
-            epoch=self.epoch,
-            position=self.position,
-            num_steps=self.num_steps,
-            queue_s=self.queue_s,
-            compute_s=self.compute_s,
-        )
-
-    def closed(self) -> Closed:
-        """The last word to the client."""
-        return Closed(
-            session=self.id,
-            layer=self.layers.start,
-            num_steps=self.num_steps,
-            queue_s=self.queue_s,
-            compute_s=self.compute_s,
-        )
-
-    def fault(self, fault: str, detail: str, blamed: PeerId | None = None) -> Fault:
-        """Why we cannot go on."""
-        return Fault(
-            session=self.id,
-            layer=self.layers.start,
-            epoch=self.epoch,
-            fault=fault,
-            blamed=blamed,
-            detail=detail[:500],
-        )
+    @property
+    def replays_from(self) -> int:
+        """The first position whose output can be sent again."""
+        return 0 if self.ends_chain else self.journal.start
 
 
-def unknown(message: Step | Reroute) -> Fault:
-    """The answer about a session that is not ours, or no longer."""
-    return Fault(
-        session=message.session,
-        layer=message.layer,
-        epoch=message.epoch,
-        fault="unknown",
-        blamed=None,
-        detail="no such session here",
-    )
+def ids_of(tensor: Tensor | None) -> list[int]:
+    """The numbers of an int64 [tokens]; none of None."""
+    return [] if tensor is None else memoryview(tensor.data).cast("B").cast("q").tolist()

@@ -6,7 +6,8 @@ chain's members know, ``layer`` the first layer that the hop runs (one peer may 
 Positions count tokens: a step at ``position`` feeds the tokens ``position, position + 1, ...``.
 The **epoch** numbers the chain's configurations. `Open` and `Reroute` set it; a step or an answer
 of an older one is dropped. ``send_from`` says below which position outputs are computed and
-journalled but not sent on: that is how a replacement is rebuilt without disturbing its successors.
+journalled but not sent on: that is how a replacement is rebuilt without disturbing its successors,
+and how a standby, which sends nothing at all, keeps up with the hop that it stands by for.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class Progress:
     epoch: int
     position: int
     """Cumulative: outputs below it are computed and journalled."""
+    replays_from: int
+    """The first position whose output the journal still holds."""
     num_steps: int
     queue_s: float
     """Sum over the session's steps; so is ``compute_s``."""
@@ -142,6 +145,11 @@ class Reroute:
     next_addresses: tuple[str, ...]
     send_from: int
     """Replay your journal to the next hop from here."""
+    token_ids: Tensor | None
+    """int64 [tokens]: all tokens, to a last hop that stood by, when sampling needs them."""
+
+    def __post_init__(self) -> None:
+        check_token_ids(self.token_ids)
 
 
 @message("rerouted")
@@ -152,6 +160,45 @@ class Rerouted:
     layer: int
     epoch: int
     position: int
+    replays_from: int
+
+
+@message("shadow")
+class Shadow:
+    """Client to hop: the standbys of your neighbours, all of them; None where there is none."""
+
+    session: bytes
+    layer: int
+    epoch: int
+    previous: PeerId | None
+    """Its steps count as those of the previous hop."""
+    next: PeerId | None
+    """Copy your journal to it, lazily."""
+    next_addresses: tuple[str, ...]
+    position: int
+    """What the next hop's standby holds already."""
+
+
+@message("hedge")
+class Hedge:
+    """Client to hop: the next hop is late. Bring its standby up to date now, and tell it this.
+
+    To a standby, from the hop before it or from the client: send on your output at ``position``,
+    as if you were the hop.
+    """
+
+    session: bytes
+    layer: int
+    epoch: int
+    position: int
+
+
+@message("draining")
+class Draining:
+    """Node to the clients of its sessions: I leave; move your sessions, I serve until then."""
+
+    within_s: float
+    """When the node will be gone."""
 
 
 @message("fault")

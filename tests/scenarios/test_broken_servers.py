@@ -103,7 +103,11 @@ LAST_HOP: dict[str, Reply] = {
     "it refuses for ever": refuse(1e300),
     "it answers an open with garbage": at_open(write(b"\xff" * 100)),
     "it answers an open with a rerouted": at_open(
-        send(lambda m: Rerouted(session=m.session, layer=6, epoch=m.epoch, position=0))
+        send(
+            lambda m: Rerouted(
+                session=m.session, layer=6, epoch=m.epoch, position=0, replays_from=0
+            )
+        )
     ),
     "it answers an open with a close": at_open(send(lambda m: Close(session=m.session, layer=6))),
     "it answers an open with the open": at_open(send(lambda m: m)),
@@ -132,6 +136,7 @@ LAST_HOP: dict[str, Reply] = {
                 layer=m.layer,
                 epoch=m.epoch,
                 position=(1 << 63) - 1,
+                replays_from=0,
                 num_steps=1,
                 queue_s=0.0,
                 compute_s=0.0,

@@ -304,7 +304,7 @@ async def test_a_gap_and_an_unknown_session_are_told_and_the_session_goes_on(
 
 def _reroute(session: bytes, *, layer: int = 0, epoch: int = 9, **changes: Any) -> Reroute:
     fields: dict[str, Any] = {"position": 0, "previous": None, "next": None, "send_from": 0}
-    fields |= {"next_addresses": (), **changes}
+    fields |= {"next_addresses": (), "token_ids": None, **changes}
     return Reroute(session=session, layer=layer, epoch=epoch, **fields)
 
 

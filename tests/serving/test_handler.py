@@ -6,7 +6,8 @@ from typing import Any
 
 from p2pnode.errors import PeerLost
 from p2pnode.net.memory import fake_peer_id
-from p2pnode.serving.handler import Handler, Limits
+from p2pnode.serving.handler import Handler
+from p2pnode.serving.places import Limits
 from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, PeerId
 from tests.support.hostile import SESSION
@@ -35,7 +36,12 @@ class BrokenLink:
 def handler_with(client: Any, following: Any) -> tuple[Handler, HopSession, list[str]]:
     events: list[str] = []
     nothing: Any = None
-    limits = Limits(chunk_tokens=8, session_idle_timeout_s=60.0)
+    limits = Limits(
+        chunk_tokens=8,
+        session_idle_timeout_s=60.0,
+        journal_bytes=1 << 20,
+        journals_bytes=1 << 20,
+    )
     handler = Handler(
         nothing, nothing, nothing, limits, lambda event, session: events.append(event)
     )

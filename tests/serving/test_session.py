@@ -74,6 +74,7 @@ def reroute(hop: HopSession, *, epoch: int, position: int, send_from: int) -> No
         next=AFTER,
         next_addresses=(),
         send_from=send_from,
+        token_ids=None,
     )
     hop.reroute(message, FakeLink(AFTER), now=2.0)  # type: ignore[arg-type]
 
@@ -135,13 +136,23 @@ def test_more_than_the_session_may_hold_is_the_senders_fault(position: int, toke
     assert run(hop, 4, 12)
 
 
-def test_a_repeated_step_truncates_and_its_output_is_sent_again() -> None:
+def test_a_repeated_step_is_dropped_and_changes_nothing() -> None:
     hop = session()
     assert run(hop, 0, 6)
     assert sent(hop) == [(1, 0, 6)]
-    assert run(hop, 2, 1)
-    assert (hop.accepted, hop.position, hop.journal.end) == (3, 3, 3)
-    assert sent(hop) == [(1, 2, 1)]
+    for position, tokens in ((2, 1), (0, 6), (5, 1)):
+        assert hop.accept(a_step(position, tokens), BEFORE, now=1.0) is None
+    assert (hop.accepted, hop.position, hop.journal.end) == (6, 6, 6)
+    assert sent(hop) == []
+
+
+def test_a_step_that_reaches_beyond_truncates_and_its_output_is_sent_again() -> None:
+    hop = session()
+    assert run(hop, 0, 6)
+    assert sent(hop) == [(1, 0, 6)]
+    assert run(hop, 4, 3)
+    assert (hop.accepted, hop.position, hop.journal.end) == (7, 7, 7)
+    assert sent(hop) == [(1, 4, 3)]
 
 
 def test_a_void_job_leaves_no_trace() -> None:

@@ -111,7 +111,7 @@ def batches(*jobs: Job) -> list[list[int]]:
         worker.submit(each)
     made = []
     while worker.num_waiting:
-        batch = worker._take()
+        batch = worker._take(0.0)
         if batch:
             made.append([jobs.index(each) for each in batch])
     return made

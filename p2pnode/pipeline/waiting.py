@@ -1,0 +1,103 @@
+"""Waiting for the output of a step: whom to ask as well, whom to give up, what to learn from it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from p2pnode.errors import PeerError, PeerTimeout
+from p2pnode.pipeline.configure import Configuration
+from p2pnode.pipeline.hops import HopState
+from p2pnode.pipeline.inbox import Inbox
+from p2pnode.pipeline.roles import Outpaced, Router, SessionLimits
+from p2pnode.pipeline.standbys import Standbys
+from p2pnode.pipeline.watch import Watch
+from p2pnode.types import Hop
+from p2pnode.wire.messages import Result
+
+
+class Waiting:
+    """For one session: holds the times of its chain."""
+
+    def __init__(
+        self, inbox: Inbox, standbys: Standbys, router: Router, limits: SessionLimits
+    ) -> None:
+        self._inbox = inbox
+        self._standbys = standbys
+        self._router = router
+        self._limits = limits
+        self._chain: list[Hop] = []
+        self._watch = Watch(0, limits.step_floor_s)
+
+    def expect(self, hops: list[HopState]) -> None:
+        """The chain is this now; times stay known where the layers are the same."""
+        before, self._chain = self._chain, [state.hop for state in hops]
+        if [hop.layers for hop in before] != [hop.layers for hop in self._chain]:
+            self._watch = Watch(len(hops), self._limits.step_floor_s)
+            return
+        pairs = enumerate(zip(before, self._chain, strict=True))
+        changed = [index for index, (old, new) in pairs if old != new]
+        if changed:
+            self._watch.replace(changed[0])
+
+    async def result(self, now: Configuration, num_fed: int) -> Result:
+        """The output of the last token; raises the PeerError that stands in its way.
+
+        num_fed: tokens on their way; the times of a step of one token are measured.
+        """
+        clock = asyncio.get_running_loop().time
+        is_decode = num_fed == 1
+        excess_s = self._excess_s(now) if is_decode else []
+        result = self._inbox.expect_result(self._watch if is_decode else None, clock())
+        try:
+            while not result.done():
+                wait_s = self._next_look_s(now, excess_s, clock())
+                await asyncio.wait([result], timeout=wait_s)
+            answer = result.result()
+        finally:
+            self._inbox.expect_no_result()
+        if is_decode:
+            self._learn(now, clock())
+        return answer
+
+    def _next_look_s(self, now: Configuration, excess_s: list[float], time_s: float) -> float:
+        """Seconds until something may have to be done; hedges and raises when it is time."""
+        ready = [self._standbys.is_ready(index) for index in range(len(now.hops))]
+        due = self._watch.due(ready, excess_s) if excess_s else None
+        if due is None:
+            left_s = self._inbox.moved_at + self._limits.step_timeout_s - time_s
+            if left_s <= 0:
+                raise _silence(now.hops[self._inbox.first_behind()], self._limits.step_timeout_s)
+            return left_s
+        if time_s >= due.dead_at:
+            self._watch.give_up()
+            raise _silence(now.hops[due.index], time_s - self._inbox.moved_at)
+        may_hedge = self._inbox.hedged is None and ready[due.index]
+        if may_hedge and time_s < due.hedge_at:
+            return due.hedge_at - time_s
+        if may_hedge and self._standbys.hedge(now, due.index):
+            self._inbox.hedged = due.index
+        return due.dead_at - time_s
+
+    def _excess_s(self, now: Configuration) -> list[float]:
+        """By how much each hop computes longer than is usual for its layers."""
+        usual = [self._router.usual_s(state.hop.layers, 1) for state in now.hops]
+        return [
+            0.0 if each is None else state.recent_compute_s - each
+            for state, each in zip(now.hops, usual, strict=True)
+        ]
+
+    def _learn(self, now: Configuration, time_s: float) -> None:
+        """A decode step is done: its times are the measure of the next one's."""
+        self._watch.end(time_s)
+        for index, state in enumerate(now.hops):
+            step_s = self._watch.step_s(index)
+            if step_s is not None:
+                self._router.measured(state.peer, step_s)
+        hedged = self._inbox.hedged
+        if hedged is not None and not self._watch.has_heard(hedged):
+            now.hops[hedged].gives_way = True
+            self._router.blame(Outpaced(now.hops[hedged].peer, "its standby was faster"))
+
+
+def _silence(state: HopState, silent_s: float) -> PeerError:
+    return PeerTimeout(state.peer, f"no output of layers {state.hop.layers} for {silent_s:.1f} s")

@@ -1,0 +1,215 @@
+"""Who has a place on this node: opening, rerouting and freeing sessions, and leaving.
+
+A place is freed when its client says so, is gone, is silent for too long, or when we leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from p2pnode.errors import PeerError, PeerLost, PeerRefused
+from p2pnode.model.block import Block
+from p2pnode.net.link import Link
+from p2pnode.net.links import Links
+from p2pnode.serving import replies
+from p2pnode.serving.admission import Admission
+from p2pnode.serving.session import HopSession, Key, ids_of
+from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
+
+log = logging.getLogger(__name__)
+
+OnEvent = Callable[[str, HopSession], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The numbers that a handler needs."""
+
+    chunk_tokens: int
+    session_idle_timeout_s: float
+    journal_bytes: int
+    """Of one session; so much more is forgotten, oldest rows first."""
+    journals_bytes: int
+    """Of all sessions together."""
+
+
+class Places:
+    """The sessions of one block."""
+
+    def __init__(
+        self, block: Block, admission: Admission, limits: Limits, on_event: OnEvent
+    ) -> None:
+        self.sessions: dict[Key, HopSession] = {}
+        self.is_draining = False
+        self.links: Links
+        self._block = block
+        self._admission = admission
+        self._limits = limits
+        self._on_event = on_event
+        self._all_gone = asyncio.Event()
+
+    async def open(self, link: Link, message: Open) -> None:
+        """Hold a place, connect to the next hop, and say so; or an honest no."""
+        known: dict[str, Any] = {
+            "session": message.session,
+            "layer": message.layers.start,
+            "epoch": message.epoch,
+        }
+        try:
+            session = self._admit(link, message)
+            self.sessions[session.key] = session
+            self._on_event("session_opened", session)
+            session.next = await self.next_link(message)
+        except PeerRefused as refused:
+            reason, retry_after_s = str(refused), refused.retry_after_s
+            reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
+        except PeerError as error:
+            self.free(session)
+            reply(link, replies.fault(session, "unreachable", str(error), message.next))
+        else:
+            if not session.is_closed:
+                reply(link, Opened(**known))
+
+    def _admit(self, link: Link, message: Open) -> HopSession:
+        """Count before saying yes; raises PeerRefused."""
+        if self.is_draining:
+            raise PeerRefused(self.links.peer, "is leaving")
+        key = (message.session, message.layers.start)
+        existing = self.sessions.get(key)
+        if existing is not None:
+            if existing.client.peer != link.peer:
+                raise PeerRefused(self.links.peer, "the session belongs to another client")
+            self.free(existing)
+        self._admission.check(message, self.sessions.values())
+        part = self._block.part(message.layers)
+        return HopSession(
+            id=message.session,
+            block=part,
+            epoch=message.epoch,
+            max_tokens=message.max_tokens,
+            client=link,
+            previous=message.previous,
+            next=None,
+            send_from=message.send_from,
+            sampling=message.sampling,
+            token_ids=ids_of(message.token_ids),
+            cache=part.new_cache(message.max_tokens),
+            active_at=asyncio.get_running_loop().time(),
+        )
+
+    async def next_link(self, message: Open | Reroute | Shadow) -> Link | None:
+        """The link to the next hop that a message names; raises PeerError."""
+        if message.next is None:
+            return None
+        return await self.links.connect(message.next, message.next_addresses)
+
+    async def reroute(self, link: Link, message: Reroute) -> HopSession | None:
+        """Adopt a new configuration and say so; None when that was not possible."""
+        session = self.of(link, message.session, message.layer)
+        if session is None:
+            reply(link, replies.unknown(message))
+            return None
+        try:
+            next_link = await self.next_link(message)
+        except PeerError as error:
+            fault = replies.fault(session, "unreachable", str(error), message.next)
+            reply(link, dataclasses.replace(fault, epoch=message.epoch))
+            return None
+        if session.is_closed or message.epoch <= session.epoch:
+            return None
+        session.reroute(message, next_link, now=asyncio.get_running_loop().time())
+        rerouted = Rerouted(
+            session=session.id,
+            layer=message.layer,
+            epoch=session.epoch,
+            position=session.position,
+            replays_from=session.replays_from,
+        )
+        reply(link, rerouted)
+        return session
+
+    def of(self, link: Link, session_id: bytes, layer: int) -> HopSession | None:
+        """That session, if this link's peer is its client."""
+        session = self.sessions.get((session_id, layer))
+        return session if session is not None and session.client.peer == link.peer else None
+
+    def close(self, link: Link, message: Close) -> None:
+        """Free everything now, at the client's word."""
+        session = self.of(link, message.session, message.layer)
+        if session is not None:
+            self.free(session)
+            reply(link, replies.closed(session))
+
+    def free(self, session: HopSession) -> None:
+        """Forget a session; what is running of it becomes void."""
+        session.is_closed = True
+        if self.sessions.get(session.key) is session:
+            del self.sessions[session.key]
+            self._on_event("session_closed", session)
+        if not self.sessions:
+            self._all_gone.set()
+
+    def on_lost(self, link: Link, error: PeerError) -> None:
+        """A link has ended: free its client's sessions, tell the others' clients."""
+        for session in list(self.sessions.values()):
+            if session.client is link:
+                self.free(session)
+                continue
+            if session.next is link:
+                fault = replies.fault(session, "unreachable", str(error), link.peer)
+                reply(session.client, fault)
+            if session.shadowing is not None and session.shadowing.link is link:
+                session.shadowing = None
+
+    def trim(self, session: HopSession) -> None:
+        """Keep the journals within their bounds; the largest one gives way."""
+        limits = self._limits
+        session.journal.trim(limits.journal_bytes)
+        excess = sum(each.journal.num_bytes for each in self.sessions.values())
+        excess -= limits.journals_bytes
+        if excess > 0:
+            largest = max(self.sessions.values(), key=lambda each: each.journal.num_bytes)
+            largest.journal.trim(max(0, largest.journal.num_bytes - excess))
+
+    async def drain(self, within_s: float) -> None:
+        """Leave: refuse new sessions, ask clients to move theirs, wait until all have gone.
+
+        Steps are served meanwhile. Returns after ``within_s`` at the latest.
+        """
+        self.is_draining = True
+        if not self.sessions:
+            return
+        self._all_gone.clear()
+        log.info("draining: sessions=%d within_s=%.0f", len(self.sessions), within_s)
+        for link in {session.client for session in self.sessions.values()}:
+            reply(link, Draining(within_s=within_s))
+        try:
+            async with asyncio.timeout(within_s):
+                await self._all_gone.wait()
+        except TimeoutError:
+            log.warning("left with sessions: sessions=%d", len(self.sessions))
+
+    async def sweep(self) -> None:
+        """Free sessions whose client is silent for too long: it may be frozen, not gone."""
+        loop = asyncio.get_running_loop()
+        idle_s = self._limits.session_idle_timeout_s
+        while True:
+            await asyncio.sleep(idle_s / 4)
+            for session in list(self.sessions.values()):
+                if loop.time() - session.active_at > idle_s:
+                    fault = replies.fault(session, "closed", f"idle for {idle_s:g} s")
+                    reply(session.client, fault)
+                    self.free(session)
+
+
+def reply(link: Link, message: object) -> None:
+    """Send, if the link still can; what hangs on a lost link is freed by `Places.on_lost`."""
+    try:
+        link.send(message)
+    except PeerLost as error:
+        log.debug("not sent: peer=%s error=%s", link.peer.short, error)
