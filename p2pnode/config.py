@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import time as ClockTime
 from pathlib import Path
 
 from p2pnode.errors import BadRequest, LocalError
@@ -106,6 +107,16 @@ class NodeConfig:
     """Where downloads and sums are kept."""
     max_sessions: int = 64
     """More are refused, honestly."""
+    vram_bytes: int | None = None
+    """The most that weights and sessions may take; None: what the device has free."""
+    up_bytes_per_s: float = 0.0
+    """The uplink, announced for routing; 0: not known. Nothing is paced by it."""
+    until: ClockTime | None = None
+    """When to leave, by the clocks here; None: when told to."""
+    pauses_when_busy: bool = False
+    """Whether new sessions are refused while others use this machine."""
+    drain_within_s: float = 10.0
+    """How long sessions have to move to others when we leave."""
     min_session_tokens: int = 2048
     """A node without room for one session of this length (or the model's) does not start."""
     prefill_chunk_tokens: int = 256
@@ -161,6 +172,12 @@ class ClientConfig:
     """How often each control stream is pinged."""
     heartbeat_timeout_s: float = 2.0
     """A peer without an answer for so long is gone."""
+    max_token_s: float | None = None
+    """The longest that a token of the chosen chain may be predicted to take."""
+    min_tokens_per_s: float | None = None
+    """The least that may be predicted."""
+    explains: bool = False
+    """Whether `ChainChosen` tells why that chain was chosen."""
     wall_clock: Callable[[], float] = time.time
     """Seconds since the epoch; announcements carry it."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from p2pnode.cli.exits import Failed
 from p2pnode.cli.output import Output, chain_fields, layers_of
+from p2pnode.cli.why import show_explanation
 from p2pnode.client.client import Client
 from p2pnode.client.events import ChainChosen, Done, Event, Token
 from p2pnode.errors import P2PNodeError
@@ -64,6 +65,8 @@ class Answer:
         if isinstance(event, ChainChosen):
             self.chain, self.failovers = event.chain, event.failovers
             self.output.event("chain", chain=chain_fields(event.chain))
+            if event.explanation is not None:
+                show_explanation(self.output, event.explanation)
             if not event.failovers:
                 self.output.note(f"chain: {event.chain}")
         elif isinstance(event, Token):

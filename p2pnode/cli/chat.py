@@ -8,12 +8,15 @@ import typer
 
 from p2pnode.cli.generate import (
     Head,
+    MaxTokenMs,
     MaxTokens,
+    MinTokensPerS,
     RepetitionPenalty,
     Seed,
     Temperature,
     TopP,
     sampling_of,
+    seconds,
 )
 from p2pnode.cli.options import Home, Join, Model, client_swarm
 from p2pnode.config import ClientConfig
@@ -32,6 +35,8 @@ def chat(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
     head: Head = "remote",
+    max_token_ms: MaxTokenMs = None,
+    min_tokens_per_s: MinTokensPerS = None,
     home: Home = None,
 ) -> None:
     """Talk with a model: Ctrl-C cuts an answer short, Ctrl-D leaves."""
@@ -44,7 +49,11 @@ def chat(
     from p2pnode.cli.conversation import talk  # heavy: torch
     from p2pnode.client.client import Client
 
-    client = Client(
-        model=model, head=head, config=ClientConfig(swarm=swarm, cache=swarm.home.cache)
+    config = ClientConfig(
+        swarm=swarm,
+        cache=swarm.home.cache,
+        max_token_s=seconds(max_token_ms),
+        min_tokens_per_s=min_tokens_per_s,
     )
+    client = Client(model=model, head=head, config=config)
     talk(client, history, options)

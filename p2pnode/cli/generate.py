@@ -35,6 +35,24 @@ Head = Annotated[
     Literal["remote", "local"],
     typer.Option("--head", help="local keeps prompt and answer tokens on this machine."),
 ]
+MaxTokenMs = Annotated[
+    float | None,
+    typer.Option(
+        "--max-token-ms",
+        min=0.001,
+        help="Take only a chain that should need no longer per token; else say what is in the way.",
+    ),
+]
+MinTokensPerS = Annotated[
+    float | None,
+    typer.Option(
+        "--min-tokens-per-s", min=0.001, help="The same, as the least number of tokens per second."
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Show why these peers were chosen, and who came next."),
+]
 
 
 def generate(
@@ -51,6 +69,9 @@ def generate(
     stop: Stop = None,
     seed: Seed = None,
     head: Head = "remote",
+    max_token_ms: MaxTokenMs = None,
+    min_tokens_per_s: MinTokensPerS = None,
+    explain: Explain = False,
     home: Home = None,
     json: Json = False,
 ) -> None:
@@ -69,10 +90,20 @@ def generate(
     from p2pnode.cli.run import run_async
     from p2pnode.client.client import Client
 
-    client = Client(
-        model=model, head=head, config=ClientConfig(swarm=swarm, cache=swarm.home.cache)
+    config = ClientConfig(
+        swarm=swarm,
+        cache=swarm.home.cache,
+        max_token_s=seconds(max_token_ms),
+        min_tokens_per_s=min_tokens_per_s,
+        explains=explain,
     )
+    client = Client(model=model, head=head, config=config)
     run_async(generate_once(client, prompt, options, Output(as_json=json)))
+
+
+def seconds(milliseconds: float | None) -> float | None:
+    """What `--max-token-ms` says, in our unit."""
+    return None if milliseconds is None else milliseconds / 1e3
 
 
 def sampling_of(*, temperature: float, seed: int | None, **options: Any) -> Sampling:

@@ -22,7 +22,19 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from p2pnode import log
-from p2pnode.cli import bench, bootstrap, chat, demo, generate, keys, model, serve, status, version
+from p2pnode.cli import (
+    bench,
+    bootstrap,
+    chat,
+    demo,
+    generate,
+    keys,
+    lab,
+    model,
+    serve,
+    status,
+    version,
+)
 from p2pnode.cli.exits import (
     FAILED,
     INTERRUPTED,
@@ -72,6 +84,7 @@ app.command()(status.status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.command()(bench.bench)
+app.add_typer(lab.app, name="lab")
 app.command()(version.version)
 
 

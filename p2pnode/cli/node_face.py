@@ -19,8 +19,13 @@ from p2pnode.swarm.p2p_network import node_network
 def run_node(config: NodeConfig, swarm: SwarmConfig, output: Output) -> None:
     """Run a node until a signal ends it."""
     face = NodeFace(output, ProgressBar("loading"))
-    signals = Signals(on_stop=face.stopping, is_end_normal=True)
     node = Node(config, node_network(swarm), face.on_event)
+
+    def stop() -> bool:
+        face.on_event("stopping", {})
+        return node.leave()
+
+    signals = Signals(on_stop=stop, is_end_normal=True)
     run_async(face.watch(node.run()), signals)
 
 
@@ -55,10 +60,6 @@ class NodeFace:
             if self.command is not None and event != "stopping":
                 self.command.cancel()
 
-    def stopping(self) -> None:
-        """A signal came."""
-        self.on_event("stopping", {})
-
     def _show(self, event: str, fields: dict[str, Any]) -> None:
         if event == "loading":
             self.bar.update(fields["done_bytes"], fields["total_bytes"], escape(fields["what"]))
@@ -82,7 +83,7 @@ def _line(event: str, fields: dict[str, Any]) -> str:
             what = event.replace("_", " ")
             return f"{what}: layers {fields['layers']} for client {fields['client'][-8:]}"
         case "stopping":
-            return "stopping"
+            return "stopping; sessions move to others, Ctrl-C again stops at once"
     return ""
 
 

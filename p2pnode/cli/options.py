@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import time as ClockTime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,30 @@ def layer_range(text: str) -> LayerRange:
         return LayerRange.parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def clock_time(text: str) -> ClockTime:
+    """``23:30``; anything else is a usage error."""
+    found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
+    if found is None:
+        raise typer.BadParameter(f"{text[:40]!r} is not a time like 23:30")
+    return ClockTime(int(found[1]), int(found[2]))
+
+
+def size_bytes(text: str) -> int:
+    """``6GB``, ``6GiB``, ``500MB``; anything else, and less than a byte, is a usage error."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([kMGT]i?B)", text)
+    num_bytes = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if num_bytes < 1:
+        raise typer.BadParameter(f"{text[:40]!r} is not a size like 6GB or 500MB")
+    return num_bytes
+
+
+_UNITS = {
+    f"{letter}{middle}B": base**power
+    for power, letter in enumerate("kMGT", start=1)
+    for middle, base in (("", 1000), ("i", 1024))
+}
 
 
 def client_swarm(join: list[str] | None, home: Path | None) -> SwarmConfig:

@@ -1,4 +1,4 @@
-"""The event loop of every command: uvloop, and two signals that cancel the command once."""
+"""The event loop of every command: uvloop, and two signals that end the command."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ T = TypeVar("T")
 
 
 class Signals:
-    """What SIGINT and SIGTERM do: the first one cancels the command, the next ends the process."""
+    """What SIGINT and SIGTERM do: the first one cancels the command, the next ends the process.
+
+    A command that leaves by itself when it is asked to is cancelled by the second one.
+    """
 
     def __init__(
-        self, *, on_stop: Callable[[], None] = lambda: None, is_end_normal: bool = False
+        self, *, on_stop: Callable[[], bool] = lambda: False, is_end_normal: bool = False
     ) -> None:
-        """on_stop: called before the cancellation; is_end_normal: SIGTERM is exit status 0."""
+        """on_stop: called first; whether the command will end by itself.
+
+        is_end_normal: SIGTERM is exit status 0.
+        """
         self.received: signal.Signals | None = None
         self._on_stop = on_stop
         self._is_end_normal = is_end_normal
@@ -56,10 +62,11 @@ class Signals:
         if number is signal.SIGINT and self._part is not None:
             self._part.cancel()
             return
+        is_first, self.received = self.received is None, number
+        if is_first and self._on_stop():
+            return
         for each in (signal.SIGINT, signal.SIGTERM):
             self._command.get_loop().remove_signal_handler(each)
-        self.received = number
-        self._on_stop()
         self._command.cancel()
 
 
@@ -87,13 +94,16 @@ async def _until_signal(command: Coroutine[Any, Any, T], signals: Signals) -> T:
     if task is not None:
         signals.watch(task)
     try:
-        return await command
+        result = await command
     except asyncio.CancelledError:
         if signals.received is None:
             raise
         raise Interrupted(signals.status) from None
     except BaseExceptionGroup as group:
         raise _cause(group) from group
+    if signals.received is not None:
+        raise Interrupted(signals.status)
+    return result
 
 
 def _cause(group: BaseExceptionGroup[Any]) -> BaseException:

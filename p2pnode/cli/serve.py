@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import time as ClockTime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,12 +19,16 @@ from p2pnode.cli.options import (
     Model,
     Port,
     addresses,
+    clock_time,
     layer_range,
+    size_bytes,
 )
 from p2pnode.cli.output import Output
 from p2pnode.config import NodeConfig, SwarmConfig
 from p2pnode.config import home as find_home
 from p2pnode.types import LayerRange
+
+BYTES_PER_MBIT = 125_000
 
 Layers = Annotated[
     LayerRange,
@@ -42,6 +47,43 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option("--dtype", help="auto chooses by device and model size, and says what it took."),
 ]
+Until = Annotated[
+    ClockTime | None,
+    typer.Option(
+        "--until",
+        parser=clock_time,
+        metavar="HH:MM",
+        help="Leave at this time of day: take no new sessions, hand over those that run.",
+    ),
+]
+MaxSessions = Annotated[
+    int, typer.Option("--max-sessions", min=1, help="Refuse more generations at a time than this.")
+]
+Vram = Annotated[
+    int | None,
+    typer.Option(
+        "--vram",
+        parser=size_bytes,
+        metavar="SIZE",
+        help="Use no more memory than this for layers and sessions, e.g. 6GB.",
+    ),
+]
+Uplink = Annotated[
+    float | None,
+    typer.Option(
+        "--uplink",
+        metavar="MBIT",
+        min=0.001,
+        help="How fast we can send, in Mbit/s. Others choose by it; nothing is slowed down to it.",
+    ),
+]
+PauseWhenBusy = Annotated[
+    bool,
+    typer.Option(
+        "--pause-when-busy",
+        help="Refuse new sessions while you use this machine's processor or GPU yourself.",
+    ),
+]
 
 
 def serve(
@@ -55,13 +97,29 @@ def serve(
     key: Key = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    until: Until = None,
+    max_sessions: MaxSessions = 64,
+    vram: Vram = None,
+    uplink: Uplink = None,
+    pause_when_busy: PauseWhenBusy = False,
     home: Home = None,
     json: Json = False,
 ) -> None:
     """Serve a range of layers to the swarm until Ctrl-C."""
     swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
     cache = swarm.home.cache
-    config = NodeConfig(model=model, layers=layers, device=device, dtype=dtype, cache=cache)
+    config = NodeConfig(
+        model=model,
+        layers=layers,
+        device=device,
+        dtype=dtype,
+        cache=cache,
+        max_sessions=max_sessions,
+        vram_bytes=vram,
+        up_bytes_per_s=(uplink or 0.0) * BYTES_PER_MBIT,
+        until=until,
+        pauses_when_busy=pause_when_busy,
+    )
     from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
 
     run_node(config, swarm, Output(as_json=json))

@@ -11,16 +11,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from p2pnode.client.events import ChainChosen, Done, Event, HopCost, Token
+from p2pnode.client.events import ChainChosen, Done, Event, Token
 from p2pnode.client.model import ClientModel, find_client_model
+from p2pnode.client.outcome import Times, done
 from p2pnode.client.router import Experience, SwarmRouter
 from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
-from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
+from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
+from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.pipeline.roles import SessionLimits
@@ -28,38 +29,16 @@ from p2pnode.pipeline.session import ChainSession
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, Sampling
+from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
 from p2pnode.version import SOFTWARE
-from p2pnode.wire.messages import CONTROL, Draining
+from p2pnode.wire.messages import Draining
 
 log = logging.getLogger(__name__)
 
+LEFT_FOR_S = 60.0
+
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Text, token ids, or chat messages (mappings with ``role`` and ``content``)."""
-
-
-@dataclass(slots=True)
-class _Times:
-    """When tokens came, on the loop's clock."""
-
-    began: float
-    first: float = 0.0
-    last: float = 0.0
-    stall_s: float = 0.0
-    num_tokens: int = 0
-
-    def note(self, now: float) -> None:
-        if self.num_tokens:
-            self.stall_s = max(self.stall_s, now - self.last)
-        else:
-            self.first = now
-        self.last = now
-        self.num_tokens += 1
-
-    @property
-    def tokens_per_s(self) -> float:
-        took_s = self.last - self.first
-        return (self.num_tokens - 1) / took_s if took_s > 0 else 0.0
 
 
 class Client:
@@ -96,10 +75,22 @@ class Client:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(Tasks())
             network = self._network or _real_network(self._config)
             joined = await stack.enter_async_context(network.join())
             config = self._config
+            gossip = Gossip(
+                joined.transport.peer,
+                None,
+                members=lambda: self._reader.view(max_age_s=READ_EVERY_S),
+                wall_clock=config.wall_clock,
+                on_change=self._on_health,
+            )
+            self._reader = SwarmReader(
+                joined.directory,
+                wall_clock=config.wall_clock,
+                monotonic=asyncio.get_running_loop().time,
+                health=gossip.snapshot,
+            )
             self._links = await stack.enter_async_context(
                 Links(
                     joined.transport,
@@ -107,13 +98,11 @@ class Client:
                     software=SOFTWARE,
                     connect_timeout_s=config.connect_timeout_s,
                     heartbeat=(config.heartbeat_interval_s, config.heartbeat_timeout_s),
+                    control_events=gossip,
                 )
             )
-            self._reader = SwarmReader(
-                joined.directory,
-                wall_clock=config.wall_clock,
-                monotonic=asyncio.get_running_loop().time,
-            )
+            self._tasks = await stack.enter_async_context(Tasks())
+            self._tasks.start(gossip.run(self._links), name="gossip")
             self.model = await find_client_model(
                 self._reader, self._model_name, config.cache, with_ends=self._has_local_head
             )
@@ -154,7 +143,7 @@ class Client:
         the text so far.
         """
         clock = asyncio.get_running_loop().time
-        times = _Times(clock())
+        times = Times(clock())
         prompt_ids = self.model.encode(prompt)
         max_tokens = self._room(len(prompt_ids), max_tokens)
         text = self.model.codec.stream(prompt_ids, stop)
@@ -177,7 +166,7 @@ class Client:
                         finish_reason = "stop"
                         break
             pieces.append(text.finish())
-            yield self._done(session, len(prompt_ids), "".join(pieces), finish_reason, times)
+            yield done(session, self._links, len(prompt_ids), "".join(pieces), finish_reason, times)
         except NoChain as error:
             error.text = "".join(pieces) + text.finish()
             error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
@@ -231,40 +220,12 @@ class Client:
         self._sessions[session.id] = session
         return session
 
-    def _done(
-        self, session: ChainSession, prompt_tokens: int, text: str, reason: str, times: _Times
-    ) -> Done:
-        return Done(
-            text=text,
-            token_ids=tuple(session.token_ids[prompt_tokens:]),
-            prompt_tokens=prompt_tokens,
-            finish_reason=reason,
-            chain=session.chain or Chain((), ""),
-            failovers=session.failovers,
-            ttft_s=times.first - times.began,
-            tokens_per_s=times.tokens_per_s,
-            stall_s=times.stall_s,
-            hops=tuple(
-                HopCost(
-                    peer=state.peer,
-                    layers=state.hop.layers,
-                    num_steps=state.num_steps,
-                    queue_s=state.queue_s,
-                    compute_s=state.compute_s,
-                    rtt_s=control.rtt_s if control else None,
-                )
-                for state in session.hops
-                for control in [self._links.get(state.peer, CONTROL)]
-            ),
-        )
-
     # --- events of links
 
     def on_message(self, link: Link, message: Any) -> None:
         """Hand a message to its session (`LinkEvents`); late ones are dropped."""
         if isinstance(message, Draining):
-            for leaving in self._sessions.values():
-                leaving.inbox.on_draining(link.peer)
+            self._on_draining(link.peer)
         session = self._sessions.get(getattr(message, "session", b""))
         if session is not None:
             session.inbox.on_message(link, message)
@@ -273,6 +234,21 @@ class Client:
         """Tell all sessions (`LinkEvents`)."""
         for session in list(self._sessions.values()):
             session.inbox.on_lost(link, error)
+
+    def _on_draining(self, peer: PeerId) -> None:
+        """A peer leaves: sessions move, and no new one is put there."""
+        now, left = asyncio.get_running_loop().time(), PeerRefused(peer, "is leaving", LEFT_FOR_S)
+        self._experience.blame(left, self._reader.known(), now, is_linked=True)
+        for session in self._sessions.values():
+            session.inbox.on_draining(peer)
+
+    def _on_health(self, peer: PeerId, known: PeerHealth) -> None:
+        """Gossip tells of a change (`OnChange`)."""
+        if known.liveness is Liveness.DEAD:
+            for session in self._sessions.values():
+                session.inbox.on_dead(peer)
+        elif known.health.is_draining:
+            self._on_draining(peer)
 
 
 def _config(join: tuple[str, ...], folder: Path | None) -> ClientConfig:

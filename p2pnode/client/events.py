@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pnode.routing.explain import Explanation
 from p2pnode.types import Chain, LayerRange, PeerId
 
 
@@ -13,6 +14,8 @@ class ChainChosen:
 
     chain: Chain
     failovers: int
+    explanation: Explanation | None = None
+    """Why it was chosen; of the first chain, where the client was asked to explain."""
 
 
 @dataclass(frozen=True, slots=True)

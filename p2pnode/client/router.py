@@ -3,59 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from p2pnode.errors import (
-    NoChain,
-    PeerError,
-    PeerFault,
-    PeerRefused,
-    PeerTimeout,
-    PromptTooLong,
-)
+from p2pnode.client.experience import Experience as Experience
+from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.links import Links
-from p2pnode.pipeline.roles import Accused
-from p2pnode.routing.chain import Avoid, Needs, choose_chain, mend_chain
+from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
+from p2pnode.routing.explain import Explanation, explain
+from p2pnode.routing.needs import Link, Needs
+from p2pnode.routing.steps import usual_s
+from p2pnode.routing.trouble import is_full
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.types import Chain, ModelSpec, PeerId, SwarmView
+from p2pnode.types import Chain, Coordinate, Hop, LayerRange, ModelSpec, PeerId, SwarmView
 from p2pnode.wire.messages import CONTROL
 
-SLOW_FOR_S = 30.0
-LINK_BROKEN_FOR_S = 60.0
-REFUSED_FOR_S = 10.0
-MIN_REFUSED_FOR_S = 1.0
-MAX_REFUSED_FOR_S = 60.0
-"""Whatever the peer says: it must not be asked in a loop, nor be lost for ever."""
 RETRY_INTERVAL_S = 0.5
+STALE_S = 20.0
+"""A chain may be mended by a reading of the directory that is so old: a failover is in a hurry."""
+STANDBY_STALE_S = 5.0
+USUAL_FOR_S = 1.0
+"""How long what is usual is taken as known: it is asked for in each step."""
 
 
-@dataclass(slots=True)
-class Experience:
-    """Failures of this client's sessions; each is forgiven when it may have passed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast the caller wants the chain to be predicted; None: as fast as there is."""
 
-    A peer that was lost is avoided until it announces itself anew.
-    """
+    max_token_s: float | None = None
+    min_tokens_per_s: float | None = None
 
-    lost: dict[PeerId, int] = field(default_factory=dict)
-    """The sequence number of the announcement that turned out to be stale."""
-    slow: dict[PeerId, float] = field(default_factory=dict)
-    """Until when; so are the next two."""
-    refused: dict[PeerId, float] = field(default_factory=dict)
-    links: dict[tuple[PeerId, PeerId], float] = field(default_factory=dict)
-
-    def avoid(self, view: SwarmView, now: float) -> Avoid:
-        """What to avoid at this moment."""
-        self.slow = {peer: until for peer, until in self.slow.items() if until > now}
-        self.refused = {peer: until for peer, until in self.refused.items() if until > now}
-        self.links = {pair: until for pair, until in self.links.items() if until > now}
-        lost = {a.peer for a in view.announcements if self.lost.get(a.peer, -1) >= a.sequence}
-        return Avoid(
-            frozenset(lost | self.refused.keys()), frozenset(self.slow), frozenset(self.links)
-        )
+    def __post_init__(self) -> None:
+        for name in ("max_token_s", "min_tokens_per_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise BadRequest(f"{name} must be above 0, not {value:g}")
 
 
 class SwarmRouter:
-    """A `Router` over the directory, for one model."""
+    """A `Router` over the directory and gossip, for one model and one session."""
 
     def __init__(
         self,
@@ -66,59 +53,82 @@ class SwarmRouter:
         experience: Experience,
         patience_s: float,
         local_head: bool,
+        speed: Speed = Speed(),
+        here: Callable[[], Coordinate] = Coordinate,
     ) -> None:
+        """here: where we are in network space, as gossip has learnt it."""
         self._reader = reader
         self._links = links
         self._spec = spec
         self._experience = experience
         self._patience_s = patience_s
         self._local_head = local_head
+        self._speed = speed
+        self._here = here
+        self._asked: tuple[SwarmView, Needs, int] | None = None
+        self._predicted: dict[PeerId, tuple[Link, float]] = {}
+        self._usual: dict[tuple[LayerRange, int], tuple[float, float | None]] = {}
 
     async def chain(self, num_tokens: int) -> Chain:
-        """See `Router.chain`."""
+        """See `Router.chain`; raises NoChain also when every chain is slower than asked for."""
         return await self._find(num_tokens, None, frozenset())
 
     async def mend(self, chain: Chain, lost: frozenset[int], num_tokens: int) -> Chain:
         """See `Router.mend`."""
         return await self._find(num_tokens, chain, lost)
 
+    async def standby(
+        self, chain: Chain, index: int, num_tokens: int, without: frozenset[PeerId]
+    ) -> Hop | None:
+        """See `Router.standby`."""
+        view = await self._reader.view(max_age_s=STANDBY_STALE_S)
+        return choose_standby(view, self._needs(view, num_tokens), chain, index, without)
+
+    def usual_s(self, layers: LayerRange, num_tokens: int) -> float | None:
+        """See `Router.usual_s`."""
+        now = asyncio.get_running_loop().time()
+        at, value = self._usual.get((layers, num_tokens), (float("-inf"), None))
+        if now - at > USUAL_FOR_S:
+            self._usual = {key: each for key, each in self._usual.items() if each[0] == now}
+            value = usual_s(self._reader.known(), self._spec.fingerprint, layers, num_tokens)
+            self._usual[layers, num_tokens] = (now, value)
+        return value
+
+    def measured(self, peer: PeerId, step_s: float) -> None:
+        """See `Router.measured`."""
+        now = asyncio.get_running_loop().time()
+        self._experience.reputation.measured(peer, step_s, now)
+        if peer in self._predicted:
+            link, predicted_s = self._predicted[peer]
+            self._experience.took(link, step_s - predicted_s, now)
+
     def blame(self, error: PeerError) -> None:
         """See `Router.blame`."""
         now = asyncio.get_running_loop().time()
-        if isinstance(error, PeerRefused):
-            wanted_s = error.retry_after_s or REFUSED_FOR_S
-            for_s = min(max(wanted_s, MIN_REFUSED_FOR_S), MAX_REFUSED_FOR_S)
-            self._experience.refused[error.peer] = now + for_s
-        elif isinstance(error, Accused):
-            for pair in ((error.reporter, error.peer), (error.peer, error.reporter)):
-                self._experience.links[pair] = now + LINK_BROKEN_FOR_S
-        elif self._may_recover(error):
-            self._experience.slow[error.peer] = now + SLOW_FOR_S
-        else:
-            known = [a for a in self._reader.known().announcements if a.peer == error.peer]
-            self._experience.lost[error.peer] = max((a.sequence for a in known), default=0)
+        is_linked = self._links.get(error.peer) is not None
+        self._experience.blame(error, self._reader.known(), now, is_linked=is_linked)
 
-    def _may_recover(self, error: PeerError) -> bool:
-        """Whether it is still there, and slow, or has given up a session for the first time."""
-        is_first_fault = isinstance(error, PeerFault) and error.peer not in self._experience.slow
-        is_passing = isinstance(error, PeerTimeout) or is_first_fault
-        return is_passing and self._links.get(error.peer) is not None
+    def explain(self) -> Explanation | None:
+        """Why the first chain of this session was chosen; None before that."""
+        if self._asked is None:
+            return None
+        view, needs, seed = self._asked
+        return explain(view, needs, rng=random.Random(seed))
 
     async def _find(self, num_tokens: int, chain: Chain | None, lost: frozenset[int]) -> Chain:
         """Try what is known, then read anew for a while: the swarm may be healing itself."""
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + self._patience_s
-        view = await self._reader.view(max_age_s=RETRY_INTERVAL_S if chain is None else 20.0)
+        view = await self._reader.view(max_age_s=RETRY_INTERVAL_S if chain is None else STALE_S)
         is_fresh = chain is None
         while True:
             needs = self._needs(view, num_tokens)
             try:
-                if chain is None:
-                    return choose_chain(view, needs)
-                return mend_chain(view, needs, chain, lost)
+                return self._choose(view, needs, chain, lost)
             except (NoChain, PromptTooLong):
                 # Worth waiting for: a peer that said when to ask again, or a swarm that was whole.
                 is_hopeful = chain is not None or bool(self._experience.refused)
+                is_hopeful = is_hopeful or is_full(view, needs)
                 if is_fresh and (not is_hopeful or clock() > give_up_at):
                     raise
             if is_fresh:
@@ -126,15 +136,56 @@ class SwarmRouter:
             view = await self._reader.view(max_age_s=0.0)
             is_fresh = True
 
+    def _choose(
+        self, view: SwarmView, needs: Needs, chain: Chain | None, lost: frozenset[int]
+    ) -> Chain:
+        """Choose or mend, and remember what was predicted."""
+        seed = self._experience.rng.getrandbits(32)
+        draw = random.Random(seed)
+        if chain is None:
+            found = choose_chain(view, needs, rng=draw)
+            self._asked = (view, needs, seed)
+        else:
+            found = mend_chain(view, needs, chain, lost, rng=draw)
+        self._experience.begun(found, asyncio.get_running_loop().time())
+        self._predicted = _predictions(view, needs, found)
+        return found
+
     def _needs(self, view: SwarmView, num_tokens: int) -> Needs:
         now = asyncio.get_running_loop().time()
-        links = {a.peer: self._links.get(a.peer, CONTROL) for a in view.announcements}
+        experience, spec = self._experience, self._spec
+        peers = [a.peer for a in view.announcements]
+        experience.reputation.saw(peers, now)
+        links = {peer: self._links.get(peer, CONTROL) for peer in peers}
         return Needs(
-            model=self._spec.name,
-            fingerprint=self._spec.fingerprint,
-            num_layers=self._spec.num_layers,
+            model=spec.name,
+            fingerprint=spec.fingerprint,
+            num_layers=spec.num_layers,
             num_tokens=num_tokens,
-            avoid=self._experience.avoid(view, now),
-            rtts_s={peer: link.rtt_s for peer, link in links.items() if link and link.rtt_s},
+            hidden_size=spec.hidden_size,
             local_head=self._local_head,
+            max_token_s=self._speed.max_token_s,
+            min_tokens_per_s=self._speed.min_tokens_per_s,
+            avoid=experience.avoid(view, now),
+            rtts_s={peer: link.rtt_s for peer, link in links.items() if link and link.rtt_s},
+            coordinate=self._here(),
+            risk_s=experience.reputation.risk_s(peers, now),
+            measured_s=experience.measured_s(now),
+            unseen_sessions=experience.unseen(now),
         )
+
+
+def _predictions(view: SwarmView, needs: Needs, chain: Chain) -> dict[PeerId, tuple[Link, float]]:
+    """Of each hop, the link to it and its predicted time, by its peer (which must be there once).
+
+    Without the corrections of earlier measurements: they are what the next ones are compared with.
+    """
+    choice = predicted(view, replace(needs, measured_s={}), chain)
+    peers = [hop.peer for hop in chain.hops]
+    before = [None, *peers[:-1]]
+    announced = {a.peer for a in view.announcements}
+    return {
+        peer: ((before[index], peer), choice.terms[index].time_s)
+        for index, peer in enumerate(peers)
+        if peers.count(peer) == 1 and peer in announced
+    }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import itertools
+import random
+import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from p2pnode.client.client import Client
 from p2pnode.config import ClientConfig, NodeConfig
 from p2pnode.dht.memory import MemoryDht, MemoryDirectory
 from p2pnode.errors import DaemonDied
+from p2pnode.lab.conditions import Conditions, LabBlock, LabTransport
+from p2pnode.lab.reference import whole_block
 from p2pnode.model.block import Block
 from p2pnode.model.device import Device
 from p2pnode.model.source import find_model
@@ -31,7 +35,7 @@ from p2pnode.node.figures import Figures, session_bytes_per_token
 from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
-from p2pnode.types import LayerRange, ModelSpec, PeerId
+from p2pnode.types import LayerRange, PeerId
 
 T = TypeVar("T")
 
@@ -46,28 +50,49 @@ class LabNode:
 
     peer: PeerId
     layers: LayerRange
+    home: Path
+    """Where it may write; a folder of its own."""
+    conditions: Conditions = field(default_factory=Conditions)
+    clock_offset_s: float = 0.0
+    """How far its wall clock is ahead of the lab's."""
     is_serving: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it, and the node leaves when its sessions have moved."""
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    open_hops: Counter[int] = field(default_factory=Counter)
+    """How many sessions are open here, by their first layer."""
 
     def on_event(self, event: str, fields: dict[str, Any]) -> None:
         """Keep what the node says (`OnEvent`)."""
         self.events.append((event, fields))
         if event == "serving":
             self.is_serving.set()
+        elif event == "session_opened":
+            self.open_hops[LayerRange.parse(fields["layers"]).start] += 1
+        elif event == "session_closed":
+            self.open_hops[LayerRange.parse(fields["layers"]).start] -= 1
 
 
 class LabMember:
     """One participant's `Network` in memory."""
 
-    def __init__(self, swarm: LocalSwarm, identity: Identity) -> None:
+    def __init__(
+        self, swarm: LocalSwarm, identity: Identity, conditions: Conditions | None = None
+    ) -> None:
         self._swarm = swarm
         self._identity = identity
+        self._conditions = conditions
 
     @asynccontextmanager
     async def join(self) -> AsyncIterator[Joined]:
         """See `Network.join`."""
+        directory = MemoryDirectory(self._swarm.dht, self._identity.key_pair)
         async with self._swarm.network.transport(self._identity.peer) as transport:
-            yield Joined(transport, MemoryDirectory(self._swarm.dht, self._identity.key_pair))
+            if self._conditions is None:
+                yield Joined(transport, directory, sign=self._identity.sign)
+            else:
+                shaped = LabTransport(transport, self._conditions)
+                yield Joined(shaped, directory, sign=self._identity.sign)
 
 
 class LocalSwarm:
@@ -90,15 +115,18 @@ class LocalSwarm:
         self.nodes: list[LabNode] = []
         self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
         self.dht = MemoryDht(clock=self.wall_clock, latency_s=latency_s)
+        self._seed = seed
         self._config = {"wall_clock": self.wall_clock, "cache": cache, **(config or {})}
         self.client_peers: list[PeerId] = []
         self._tasks = Tasks()
+        self._homes: tempfile.TemporaryDirectory[str]
 
     def wall_clock(self) -> float:
         """Seconds since the epoch, moving with the loop's clock."""
         return EPOCH_S + asyncio.get_running_loop().time()
 
     async def __aenter__(self) -> Self:
+        self._homes = tempfile.TemporaryDirectory(prefix="p2pnode-lab-")
         await self._tasks.__aenter__()
         return self
 
@@ -108,31 +136,67 @@ class LocalSwarm:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            self._homes.cleanup()
 
     async def start(self, *ranges: str, latency_s: float = 0.001) -> list[LabNode]:
         """Start a node per range (``"0-8"``) and wait until all are announced."""
-        started = [self._start(LayerRange.parse(text), latency_s) for text in ranges]
+        started = [self.add(LayerRange.parse(text), latency_s=latency_s) for text in ranges]
         for node in started:
             await node.is_serving.wait()
         return started
 
-    def _start(self, layers: LayerRange, latency_s: float) -> LabNode:
-        identity = fake_identity(len(self.nodes))
-        node = LabNode(identity.peer, layers)
-        block = _whole_block(self.folder, self.spec, self.dtype).part(layers)
-        config = _config(NodeConfig, self._config)
-        server = BlockServer(block, lab_figures(block, latency_s), config, node.on_event)
+    def add(
+        self,
+        layers: LayerRange,
+        *,
+        latency_s: float = 0.001,
+        compute_s: float = 0.0,
+        clock_offset_s: float = 0.0,
+    ) -> LabNode:
+        """Start a node; `LabNode.is_serving` is set when it is announced.
+
+        latency_s: what it announces as its time for a step; compute_s: what one takes it
+        """
+        number = len(self.nodes)
+        identity = fake_identity(number)
+        conditions = Conditions(compute_s=compute_s)
+        conditions.use(asyncio.get_running_loop())
+        node = LabNode(
+            identity.peer,
+            layers,
+            Path(self._homes.name) / f"node-{number}",
+            conditions,
+            clock_offset_s,
+        )
+        node.home.mkdir()
+        part = whole_block(self.folder, self.spec, self.dtype).part(layers)
+        block = LabBlock(part, conditions)
+        own = {
+            "cache": node.home,
+            "wall_clock": lambda: self.wall_clock() + node.clock_offset_s,
+            "rng": self._rng(node.peer),
+        }
+        config = _config(NodeConfig, {**self._config, **own})
+        server = BlockServer(
+            block, lab_figures(block, latency_s), config, node.on_event, node.leaving
+        )
         self.nodes.append(node)
-        self._tasks.start(self._run(server, identity), name=f"node-{node.peer.short}")
+        self._tasks.start(self._run(server, identity, conditions), name=f"node-{node.peer.short}")
         return node
 
-    async def _run(self, server: BlockServer, identity: Identity) -> None:
+    async def _run(self, server: BlockServer, identity: Identity, conditions: Conditions) -> None:
         try:
-            async with LabMember(self, identity).join() as joined:
+            async with LabMember(self, identity, conditions).join() as joined:
                 await server.run(joined)
         except DaemonDied:
             return  # killed by `kill`
+
+    def _rng(self, peer: PeerId) -> random.Random:
+        """The draws of one participant: the same ones in each run."""
+        return random.Random(f"{self._seed}/{peer}")
 
     def node(self, peer: PeerId) -> LabNode:
         """The node of that id."""
@@ -144,20 +208,37 @@ class LocalSwarm:
             self.dht.cut_off(node.peer)
             self.network.kill(node.peer)
 
+    def freeze(self, node: LabNode) -> None:
+        """SIGSTOP, until `thaw`: it accepts everything and does nothing."""
+        self.dht.cut_off(node.peer)
+        self.network.freeze(node.peer)
+
+    def thaw(self, node: LabNode) -> None:
+        """SIGCONT."""
+        self.dht.reconnect(node.peer)
+        self.network.thaw(node.peer)
+
+    def cut_off(self, *nodes: LabNode) -> None:
+        """Nothing from these nodes reaches anybody else, nor the other way, until `reconnect`."""
+        cut = {node.peer for node in nodes}
+        everybody = {node.peer for node in self.nodes} | set(self.client_peers)
+        for peer in cut:
+            self.dht.cut_off(peer)
+        self.network.partition(cut, everybody - cut)
+
+    def reconnect(self, *nodes: LabNode) -> None:
+        """Undo `cut_off`; what was sent meanwhile arrives now, where streams still stand."""
+        for node in nodes:
+            self.dht.reconnect(node.peer)
+        self.network.heal([node.peer for node in nodes])
+
     def client(self, **options: Any) -> Client:
         """A client of this swarm, to be entered with ``async with``."""
         identity = fake_identity(FIRST_CLIENT + len(self.client_peers))
         self.client_peers.append(identity.peer)
-        config = _config(ClientConfig, self._config)
+        config = _config(ClientConfig, {**self._config, "rng": self._rng(identity.peer)})
         member = LabMember(self, identity)
         return Client(model=str(self.folder), config=config, network=member, **options)
-
-
-@functools.lru_cache(maxsize=4)
-def _whole_block(folder: Path, spec: ModelSpec, dtype: str) -> Block:
-    """All layers, loaded once for all nodes: blocks hold no state of sessions."""
-    whole = LayerRange(0, spec.num_layers)
-    return Block.load(folder, spec, whole, device="cpu", dtype=dtype)
 
 
 def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 16) -> Figures:

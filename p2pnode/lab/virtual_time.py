@@ -3,7 +3,8 @@
 Rules of the clock:
 - when callbacks are ready it stands still and they run;
 - when nothing is ready it jumps to the next timer;
-- while a job runs in an executor it stands still: computing takes no virtual time;
+- while a job runs in an executor it stands still: computing takes no virtual time, unless the job
+  says so (`VirtualTimeLoop.spend`): then its result comes so much later;
 - when nothing is ready, scheduled or computing, nobody can ever wake up: `Deadlock`.
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import selectors
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -49,6 +52,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         self._now = 0.0
         self._num_jobs = 0
+        self._spent: dict[int, float] = {}
         self._is_shutting_down = False
         super().__init__(selector)
         self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="virtual")
@@ -71,17 +75,48 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         func: Callable[[Unpack[Ts]], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:
-        """As in asyncio; the clock stands still until the job ends, also if nobody waits for it."""
-        job = (executor or self._threads).submit(func, *args)
-        future = asyncio.wrap_future(job, loop=self)
-        # Added after wrap_future's own callback, so that the result is on its way to the
-        # loop before the clock may move again.
+        """As in asyncio; the clock stands still until the job ends, also if nobody waits for it.
+
+        What the job has spent passes before its result is there.
+        """
+        job = (executor or self._threads).submit(self._measured, functools.partial(func, *args))
+        future: asyncio.Future[T] = self.create_future()
         self._num_jobs += 1
-        job.add_done_callback(lambda _: self.call_soon_threadsafe(self._end_job))
+        job.add_done_callback(lambda job: self.call_soon_threadsafe(self._end_job, job, future))
+        future.add_done_callback(lambda future: future.cancelled() and job.cancel())
         return future
 
-    def _end_job(self) -> None:
+    def spend(self, seconds: float) -> None:
+        """Called within a job: so much virtual time does it take, on top of what it said before."""
+        thread = threading.get_ident()
+        self._spent[thread] = self._spent.get(thread, 0.0) + seconds
+
+    def _measured(self, func: Callable[[], T]) -> tuple[T, float]:
+        """Runs on a thread: the job, and what it has spent."""
+        thread = threading.get_ident()
+        try:
+            result = func()
+        except BaseException:
+            self._spent.pop(thread, None)
+            raise
+        return result, self._spent.pop(thread, 0.0)
+
+    def _end_job(
+        self, job: concurrent.futures.Future[tuple[T, float]], future: asyncio.Future[T]
+    ) -> None:
         self._num_jobs -= 1
+        if future.done():
+            return
+        if job.cancelled():
+            future.cancel()
+        elif (error := job.exception()) is not None:
+            future.set_exception(error)
+        else:
+            result, spent_s = job.result()
+            if spent_s:
+                self.call_later(spent_s, _hand_over, future, result)
+            else:
+                future.set_result(result)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """End the threads that `run_in_executor(None, ...)` made."""
@@ -93,6 +128,11 @@ def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool = True) -> T:
     """Run a coroutine on a fresh `VirtualTimeLoop`; raises what it raises, or `Deadlock`."""
     with asyncio.Runner(debug=debug, loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
+
+
+def _hand_over(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 def _describe(loop: asyncio.AbstractEventLoop) -> str:

@@ -5,7 +5,7 @@ Rules of a link:
 - small messages are written at once; what is longer than a frame goes out frame by frame, taking
   turns with everything else, and waits while the peer does not read;
 - a link ends well by an END frame, else with the `PeerError` that says what happened;
-- silence is not an error of a stream: whoever needs to know runs the heartbeat.
+- silence is not an error of a stream: whoever needs to know watches the link or pings it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol
 
 from p2pnode.errors import PeerError, PeerLost, PeerMisbehaved, PeerTimeout, WireError
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 MAX_UNDRAINED_BYTES = 256 * 1024
 MAX_QUEUED_MESSAGES = 4096
+MAX_PINGS = 64
+"""Not answered; a live peer answers them in order, so that many mean that it does not read."""
 
 
 class LinkEvents(Protocol):
@@ -60,13 +62,27 @@ class Link:
         self.peer: PeerId = stream.peer
         self.error: PeerError | None = None
         self.rtt_s: float | None = None
+        self.is_inbound = False
+        """Whether the peer has opened it."""
+        self.received_at = 0.0
+        """When the last bytes came, in the loop's time."""
         self._events = events
         self._queue: deque[Iterator[bytes | memoryview]] = deque()
         self._wake = asyncio.Event()
         self._undrained_bytes = 0
         self._channel = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._pongs: dict[int, float] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._watch_times: tuple[float, float] | None = None
+        self._num_pings = 0
+        self._pings: dict[int, float] = {}
+        self._answers: dict[int, asyncio.Future[float]] = {}
+        self._clock = asyncio.get_running_loop().time
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether our heartbeat runs on it."""
+        return self._watch_times is not None
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +112,8 @@ class Link:
             self.error = error
             for task in self._tasks:
                 task.cancel()
+            for answer in self._answers.values():
+                answer.cancel()
 
     async def greet(self, software: str) -> None:
         """Exchange `Hello`; raises PeerMisbehaved or PeerLost. The caller sets the deadline."""
@@ -115,21 +133,43 @@ class Link:
             what = f"speaks version {theirs.version} of the protocol, we speak {PROTOCOL_VERSION}"
             raise PeerMisbehaved(self.peer, what)
 
-    async def run(self, heartbeat: tuple[float, float] | None = None) -> None:
-        """Receive and send until the link ends; ``heartbeat`` is (interval_s, timeout_s)."""
+    def watch(self, interval_s: float, timeout_s: float) -> None:
+        """Run a heartbeat from now on: no answer for ``timeout_s`` ends the link."""
+        if self._watch_times is None:
+            self._watch_times = interval_s, timeout_s
+            if self._group is not None and self.error is None:
+                self._start(self._group, self._heartbeat(interval_s, timeout_s))
+
+    def ping(self) -> asyncio.Future[float]:
+        """Ask for a sign of life: the round trip in seconds; cancelled when the link ends.
+
+        Raises PeerLost when the link is gone. The caller sets the deadline.
+        """
+        number = self._send_ping()
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        answer.add_done_callback(lambda _: self._answers.pop(number, None))
+        return answer
+
+    async def run(self) -> None:
+        """Receive and send until the link ends."""
+        self.received_at = self._clock()
         try:
             if self.error is None:  # else it was ended before it ran
-                async with asyncio.TaskGroup() as tasks:
-                    loops = [self._receive(), self._pump()]
-                    if heartbeat is not None:
-                        loops.append(self._heartbeat(*heartbeat))
-                    self._tasks = [
-                        tasks.create_task(loop, name=f"link-{self.peer.short}") for loop in loops
-                    ]
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    self._start(group, self._receive())
+                    self._start(group, self._pump())
+                    if self._watch_times is not None:
+                        self._start(group, self._heartbeat(*self._watch_times))
         finally:
-            self.error = self.error or PeerLost(self.peer, "we closed the link")
+            error = self.error or PeerLost(self.peer, "we closed the link")
+            self.end(error)
             self.stream.close()
-            self._events.on_lost(self, self.error)
+            self._events.on_lost(self, error)
+
+    def _start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(group.create_task(work, name=f"link-{self.peer.short}"))
 
     async def finish(self) -> None:
         """Send what waits and the END frame; the caller sets the deadline."""
@@ -172,6 +212,7 @@ class Link:
             if prefix.flags & END:
                 return None
             message = assembler.add(prefix, await read(prefix.num_bytes))
+            self.received_at = self._clock()
             if message is not None:
                 return message
 
@@ -199,24 +240,34 @@ class Link:
         await self.stream.drain()
         self._undrained_bytes = 0
 
+    def _send_ping(self) -> int:
+        if len(self._pings) >= MAX_PINGS:
+            self.end(PeerTimeout(self.peer, f"{MAX_PINGS} pings without an answer"))
+        self._num_pings += 1
+        self.send(Ping(number=self._num_pings))
+        self._pings[self._num_pings] = self._clock()
+        return self._num_pings
+
     async def _heartbeat(self, interval_s: float, timeout_s: float) -> None:
-        clock = asyncio.get_running_loop().time
-        number = 0
         try:
             while True:
-                number += 1
-                self._pongs[number] = clock()
-                self.send(Ping(number=number))
+                self._send_ping()
+                due_at = self._clock() + interval_s
                 await asyncio.sleep(interval_s)
-                oldest = min(self._pongs.values(), default=clock())
-                if clock() - oldest > timeout_s:
+                if self._clock() - due_at > interval_s:
+                    continue  # we were stalled ourselves: what has come meanwhile is read first
+                oldest = min(self._pings.values(), default=due_at)
+                if self._clock() - oldest > timeout_s:
                     what = f"no answer to a heartbeat for {timeout_s:g} s"
                     return self.end(PeerTimeout(self.peer, what))
         except PeerError as error:
             self.end(error)
 
     def _on_pong(self, pong: Pong) -> None:
-        sent = self._pongs.pop(pong.number, None)
+        sent = self._pings.pop(pong.number, None)
         if sent is None:
             raise PeerMisbehaved(self.peer, f"answers a ping {pong.number} that was never sent")
-        self.rtt_s = asyncio.get_running_loop().time() - sent
+        self.rtt_s = self._clock() - sent
+        answer = self._answers.get(pong.number)
+        if answer is not None and not answer.done():
+            answer.set_result(self.rtt_s)

@@ -6,10 +6,12 @@ import asyncio
 import functools
 import logging
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from p2pnode.errors import PeerError, PeerLost, PeerTimeout
+from p2pnode.errors import P2PNodeError, PeerError, PeerLost, PeerTimeout
 from p2pnode.net.link import Link, LinkEvents
 from p2pnode.net.transport import ByteStream, Transport
 from p2pnode.tasks import Tasks
@@ -23,13 +25,20 @@ CLOSE_TIMEOUT_S = 0.5
 MAX_INBOUND = 1024
 MAX_INBOUND_PER_PEER = 8
 """Of one traffic class, those that have not greeted yet included."""
+SWEEP_INTERVAL_S = 0.5
+SILENT_AFTER_S = 4.0
+"""Who has opened a chain link and says nothing at all for so long is gone: it should ping."""
+UNUSED_AFTER_S = 120.0
+"""An inbound control link without a word for so long is closed."""
 
 
 class Links:
     """Opens, accepts, monitors and closes links. ``async with`` owns their tasks.
 
-    A peer that we connected to is watched by a heartbeat on its control link: when that fails,
-    all links to it end with a PeerTimeout.
+    A peer that we connected to for a session is watched by a heartbeat on its control link: when
+    that fails, all links to it end with a PeerTimeout. A peer that connected to us for one must
+    let us hear of it; it runs that heartbeat. ``control_events`` is told what happens on control
+    links, ``events`` the rest; without the former, ``events`` is told all.
     """
 
     def __init__(
@@ -40,16 +49,19 @@ class Links:
         software: str,
         connect_timeout_s: float,
         heartbeat: tuple[float, float],
+        control_events: LinkEvents | None = None,
     ) -> None:
         self._transport = transport
-        self._events = events
+        self._events = {CHAIN: events, CONTROL: control_events or events}
         self._software = software
         self._connect_timeout_s = connect_timeout_s
         self._heartbeat = heartbeat
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
         self._opening: dict[PeerId, asyncio.Lock] = {}
+        self._shunned: dict[PeerId, float] = {}
         self._tasks = Tasks()
         self._inbound: Counter[tuple[PeerId, str]] = Counter()
+        self._is_closing = False
 
     @property
     def peer(self) -> PeerId:
@@ -62,6 +74,7 @@ class Links:
 
     async def serve(self) -> None:
         """Accept links of both traffic classes from anyone."""
+        self._tasks.start(self._sweep(), name="links-sweep")
         for traffic in (CHAIN, CONTROL):
             await self._transport.serve(traffic, functools.partial(self._accept, traffic))
 
@@ -71,6 +84,7 @@ class Links:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_closing = True
         links = [link for links in self._links.values() for link in links]
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -93,17 +107,46 @@ class Links:
         Raises PeerLost, PeerTimeout or PeerMisbehaved. Many callers at once open one link.
         """
         async with self._opening.setdefault(peer, asyncio.Lock()):
-            link = self.get(peer)
-            if link is not None and self.get(peer, CONTROL):
+            link, control = self.get(peer), self.get(peer, CONTROL)
+            if link is not None and control is not None:
+                control.watch(*self._heartbeat)
                 return link
-            try:
-                async with asyncio.timeout(self._connect_timeout_s):
-                    await self._transport.connect(peer, addresses)
-                    await self._open(peer, CONTROL)
-                    return await self._open(peer, CHAIN)
-            except TimeoutError as error:
-                what = f"did not answer within {self._connect_timeout_s:g} s"
-                raise PeerTimeout(peer, what) from error
+            async with _deadline(peer, self._connect_timeout_s):
+                await self._transport.connect(peer, addresses)
+                control = await self._open(peer, CONTROL)
+                control.watch(*self._heartbeat)
+                return await self._open(peer, CHAIN)
+
+    async def control(self, peer: PeerId, addresses: tuple[str, ...]) -> Link:
+        """The control link to a peer, opened when there is none; it is not watched.
+
+        Raises PeerLost, PeerTimeout or PeerMisbehaved.
+        """
+        async with self._opening.setdefault(peer, asyncio.Lock()):
+            link = self.get(peer, CONTROL)
+            if link is not None:
+                return link
+            async with _deadline(peer, self._connect_timeout_s):
+                await self._transport.connect(peer, addresses)
+                return await self._open(peer, CONTROL)
+
+    async def release(self, peer: PeerId) -> None:
+        """End the control link that we opened to a peer, unless a session uses the peer."""
+        link = self.get(peer, CONTROL)
+        if link is None or link.is_inbound or self.get(peer) is not None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._finish(link)
+        except TimeoutError:
+            log.debug("link closed without END: peer=%s", peer.short)
+        link.end(PeerLost(peer, "we closed the link"))
+
+    def shun(self, peer: PeerId, for_s: float) -> None:
+        """Accept no links from that peer for a while; those that it has are left alone."""
+        now = asyncio.get_running_loop().time()
+        self._shunned = {other: until for other, until in self._shunned.items() if until > now}
+        self._shunned[peer] = now + for_s
 
     async def _open(self, peer: PeerId, traffic: str) -> Link:
         existing = self.get(peer, traffic)
@@ -115,24 +158,27 @@ class Links:
         except BaseException:
             link.stream.close()
             raise
-        self._start(link, self._heartbeat if traffic == CONTROL else None)
+        self._start(link)
         return link
 
-    def _start(self, link: Link, heartbeat: tuple[float, float] | None) -> asyncio.Task[None]:
+    def _start(self, link: Link) -> asyncio.Task[None]:
         self._links.setdefault((link.peer, link.traffic), []).append(link)
-        return self._tasks.start(link.run(heartbeat), name=f"link-{link.peer.short}")
+        return self._tasks.start(link.run(), name=f"link-{link.peer.short}")
 
     async def _accept(self, traffic: str, stream: ByteStream) -> None:
         key = (stream.peer, traffic)
+        if self._shunned.get(stream.peer, 0.0) > asyncio.get_running_loop().time():
+            return
         if self._inbound.total() >= MAX_INBOUND or self._inbound[key] >= MAX_INBOUND_PER_PEER:
             log.warning("too many links, one refused: peer=%s", stream.peer.short)
             return
         link = Link(stream, traffic, self)
+        link.is_inbound = True
         self._inbound[key] += 1
         try:
             async with asyncio.timeout(GREET_TIMEOUT_S):
                 await link.greet(self._software)
-            await asyncio.wait([self._start(link, None)])
+            await asyncio.wait([self._start(link)])
         except (TimeoutError, PeerError) as error:
             log.debug("link refused: peer=%s error=%s", stream.peer.short, error)
         finally:
@@ -147,22 +193,76 @@ class Links:
 
     def on_message(self, link: Link, message: object) -> None:
         """Pass a message on (`LinkEvents`)."""
-        self._events.on_message(link, message)
+        self._events[link.traffic].on_message(link, message)
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """Forget the link, then pass the event on (`LinkEvents`)."""
         self._forget(link, error)
-        self._events.on_lost(link, error)
+        self._events[link.traffic].on_lost(link, error)
 
     def _forget(self, link: Link, error: PeerError) -> None:
-        links = self._links.get((link.peer, link.traffic), [])
+        peer = link.peer
+        links = self._links.get((peer, link.traffic), [])
         if link in links:
             links.remove(link)
         if not links:
-            self._links.pop((link.peer, link.traffic), None)
-        if link.traffic == CONTROL and isinstance(error, PeerTimeout):
-            for other in list(self._links.get((link.peer, CHAIN), ())):
-                other.end(error)
-        lock = self._opening.get(link.peer)
-        if lock is not None and not lock.locked() and not self._links.get((link.peer, CHAIN)):
-            del self._opening[link.peer]
+            self._links.pop((peer, link.traffic), None)
+        if link.traffic == CONTROL:
+            if isinstance(error, PeerTimeout):
+                self._end_all(peer, error)
+            elif link.is_watched and self._ours(peer) and not self._is_closing:
+                self._tasks.start(self._watch_again(peer), name=f"watch-{peer.short}")
+        lock = self._opening.get(peer)
+        if lock is not None and not lock.locked() and not self._links.get((peer, CHAIN)):
+            del self._opening[peer]
+
+    def _ours(self, peer: PeerId) -> list[Link]:
+        """The chain links that we opened to a peer."""
+        return [link for link in self._links.get((peer, CHAIN), ()) if not link.is_inbound]
+
+    def _end_all(self, peer: PeerId, error: PeerError) -> None:
+        for traffic in (CHAIN, CONTROL):
+            for link in list(self._links.get((peer, traffic), ())):
+                link.end(error)
+
+    async def _watch_again(self, peer: PeerId) -> None:
+        """The control link of a session's peer went, the chain link did not: open another."""
+        try:
+            async with self._opening.setdefault(peer, asyncio.Lock()):
+                async with _deadline(peer, self._connect_timeout_s):
+                    control = await self._open(peer, CONTROL)
+                control.watch(*self._heartbeat)
+        except P2PNodeError as error:
+            for link in self._ours(peer):
+                link.end(PeerLost(peer, f"its control link is gone ({error})"))
+
+    async def _sweep(self) -> None:
+        """End what nobody is at the other end of: a peer that vanished says no good-bye."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            due_at = clock() + SWEEP_INTERVAL_S
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            if clock() - due_at < SWEEP_INTERVAL_S:  # else we were stalled: first read what came
+                self._end_silent(clock())
+
+    def _end_silent(self, now: float) -> None:
+        heard_at: dict[PeerId, float] = {}
+        guests: set[PeerId] = set()
+        for (peer, traffic), links in self._links.items():
+            newest = max(link.received_at for link in links)
+            heard_at[peer] = max(newest, heard_at.get(peer, 0.0))
+            if traffic == CHAIN and any(link.is_inbound for link in links):
+                guests.add(peer)
+        for peer, at in heard_at.items():
+            limit_s = SILENT_AFTER_S if peer in guests else UNUSED_AFTER_S
+            if now - at > limit_s:
+                self._end_all(peer, PeerTimeout(peer, f"was silent for {limit_s:g} s"))
+
+
+@asynccontextmanager
+async def _deadline(peer: PeerId, timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise PeerTimeout(peer, f"did not answer within {timeout_s:g} s") from error

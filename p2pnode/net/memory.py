@@ -92,11 +92,11 @@ class MemoryNetwork:
             for sender, receiver in product(ours, theirs):
                 self.silence(sender, receiver)
 
-    def heal(self) -> None:
-        """Everybody hears everybody again; what was sent meanwhile arrives now."""
-        for timer in self._silenced.values():
-            timer.cancel()
-        self._silenced.clear()
+    def heal(self, peers: Collection[PeerId] | None = None) -> None:
+        """These peers (None: all) hear everybody again; what was sent meanwhile arrives now."""
+        for pair in list(self._silenced):
+            if peers is None or not set(peers).isdisjoint(pair):
+                self._silenced.pop(pair).cancel()
         for pipe in self._pipes():
             pipe.resume(self.line(pipe.sender, pipe.target.local).latency_s)
 

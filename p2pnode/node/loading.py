@@ -15,6 +15,7 @@ from p2pnode.model.memory import block_bytes
 from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.node.figures import Figures, measure
+from p2pnode.node.limits import within
 from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,16 @@ def load_block(
     check_layers(layers, spec)
     files = find_model(name, cache=config.cache, layers=layers, progress=progress)
     whole = LayerRange(0, spec.num_layers)
-    device = choose_device(config.device)
+    device = within(choose_device(config.device), config.vram_bytes)
     dtype, reason = config.dtype, "as asked"
     if dtype == "auto":
         dtype, reason = default_dtype(device, block_bytes(files.folder, spec, whole, "float32"))
     needed = block_bytes(files.folder, spec, layers, dtype)
     if needed > device.free_bytes:
         what = f"layers {layers} of {spec.name} need {_gb(needed)} in {dtype}"
-        raise DoesNotFit(f"{what}, {device.name} has {_gb(device.free_bytes)} free; serve fewer")
+        allowed = "" if config.vram_bytes is None else f" of the {_gb(config.vram_bytes)} allowed"
+        free = f"{device.name} has {_gb(device.free_bytes)} free{allowed}"
+        raise DoesNotFit(f"{what}, {free}; serve fewer")
     if not files.is_builtin:  # that one is proven by the tests
         ensure_supported(files.folder, spec, cache=config.cache)
     block = Block.load(
@@ -55,6 +58,7 @@ def load_block(
     )
     log.info("loaded: model=%s layers=%s dtype=%s (%s)", spec.name, layers, dtype, reason)
     free_now = choose_device(config.device)
+    free_now = within(free_now, config.vram_bytes, used_bytes=block.num_bytes)
     return block, measure(block, free_now, max_session_tokens=config.min_session_tokens)
 
 

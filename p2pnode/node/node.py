@@ -38,9 +38,15 @@ class Node:
         self._network = network
         self._on_event = on_event
         self._server: BlockServer | None = None
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> bool:
+        """Let the sessions move to others, then end `run`; False when nothing is served yet."""
+        self._leaving.set()
+        return self._server is not None
 
     async def run(self) -> None:
-        """Serve until cancelled.
+        """Serve until cancelled, or until `leave` has done its work.
 
         When the daemon dies, the network is built anew and the block, which stays loaded, is
         announced again; sessions fail over meanwhile. Raises LocalError, BadRequest, JoinFailed.
@@ -51,7 +57,7 @@ class Node:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, import_module, "p2pnode.node.loading")
         clock = asyncio.get_running_loop().time
-        while True:
+        while self._server is None or not self._leaving.is_set():
             try:
                 async with self._network.join() as joined:
                     self._on_event("listening", _listening(joined))
@@ -90,7 +96,7 @@ class Node:
         block, figures = await loop.run_in_executor(
             None, load_block, config, name, layers, progress
         )
-        return BlockServer(block, figures, config, self._on_event)
+        return BlockServer(block, figures, config, self._on_event, self._leaving)
 
 
 def _listening(joined: Joined) -> dict[str, object]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from p2pnode.config import NodeConfig
+from p2pnode.gossip.gossip import Gossip
 from p2pnode.model.block import Block
 from p2pnode.net.links import Links
 from p2pnode.node.events import OnEvent
 from p2pnode.node.figures import Figures
+from p2pnode.node.health import HealthMeter
+from p2pnode.node.limits import Busy, LoadOfOthers, leave_at
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.handler import Handler
 from p2pnode.serving.places import Limits
@@ -17,6 +21,7 @@ from p2pnode.serving.session import HopSession
 from p2pnode.serving.worker import Worker
 from p2pnode.swarm.announcer import Announcer
 from p2pnode.swarm.network import Joined
+from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
 from p2pnode.types import Announcement
 from p2pnode.version import SOFTWARE
@@ -31,17 +36,22 @@ class BlockServer:
     figures: Figures
     config: NodeConfig
     on_event: OnEvent
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set from outside: leave, when the sessions have moved."""
 
     async def run(self, joined: Joined) -> None:
-        """Serve until cancelled; raises what ended the network (DaemonDied)."""
+        """Serve until told to leave; raises what ended the network (DaemonDied)."""
         transport, config, block = joined.transport, self.config, self.block
+        figures = self.figures
+        busy = Busy(LoadOfOthers())
         admission = Admission(
             peer=transport.peer,
             spec=block.spec,
             layers=block.layers,
             numerics=block.dtype,
-            capacity_tokens=self.figures.kv_capacity_tokens,
+            capacity_tokens=figures.kv_capacity_tokens,
             max_sessions=config.max_sessions,
+            is_busy=lambda: busy.is_busy,
         )
         limits = Limits(
             chunk_tokens=config.prefill_chunk_tokens,
@@ -49,32 +59,71 @@ class BlockServer:
             journal_bytes=config.journal_bytes,
             journals_bytes=config.journals_bytes,
         )
-        heartbeat = (config.heartbeat_interval_s, config.heartbeat_timeout_s)
         async with (
             Worker() as worker,
             Handler(block, worker, admission, limits, self._session_event) as handler,
-            Links(
-                transport,
-                handler,
-                software=SOFTWARE,
-                connect_timeout_s=config.connect_timeout_s,
-                heartbeat=heartbeat,
-            ) as links,
-            Tasks() as tasks,
         ):
-            tasks.start(handler.run(links), name="handler")
-            await links.serve()
-            announcer = Announcer(
-                joined.directory,
-                lambda: self._announcement(joined, handler),
-                wall_clock=config.wall_clock,
-            )
-            tasks.start(announcer.run(), name="announcer")
-            tasks.start(transport.wait_closed(), name="transport")
-            tasks.start(_announce_to_new(joined, announcer), name="announce-to-new")
-            await announcer.wait_published()
-            self.on_event("serving", self._serving(joined))
-            await tasks.wait()
+            gossip = self._gossip(joined, HealthMeter(transport.peer, handler, worker, figures))
+            async with self._links(joined, handler, gossip) as links, Tasks() as tasks:
+                tasks.start(handler.run(links), name="handler")
+                tasks.start(gossip.run(links), name="gossip")
+                await links.serve()
+                announcer = Announcer(
+                    joined.directory,
+                    lambda: self._announcement(joined, handler),
+                    wall_clock=config.wall_clock,
+                )
+                announcing = tasks.start(announcer.run(), name="announcer")
+                tasks.start(transport.wait_closed(), name="transport")
+                tasks.start(_announce_to_new(joined, announcer), name="announce-to-new")
+                self._heed_owner(tasks, busy)
+                await announcer.wait_published()
+                self.on_event("serving", self._serving(joined))
+                await self.leaving.wait()
+                await self._leave(announcing, handler, gossip)
+
+    def _heed_owner(self, tasks: Tasks, busy: Busy) -> None:
+        """What the volunteer has asked for: until when, and not while they use the machine."""
+        config = self.config
+        if config.pauses_when_busy:
+            tasks.start(busy.run(), name="busy")
+        if config.until is not None:
+            leaving = leave_at(config.until, self.leaving.set, wall_clock=config.wall_clock)
+            tasks.start(leaving, name="until")
+
+    async def _leave(
+        self, announcing: asyncio.Task[None], handler: Handler, gossip: Gossip
+    ) -> None:
+        """Be announced no more, and let the sessions move to others; bounded."""
+        announcing.cancel()  # which withdraws
+        handler.places.is_draining = True
+        gossip.publish()
+        await handler.places.drain(self.config.drain_within_s)
+        await asyncio.wait([announcing])
+
+    def _links(self, joined: Joined, handler: Handler, gossip: Gossip) -> Links:
+        config = self.config
+        return Links(
+            joined.transport,
+            handler,
+            software=SOFTWARE,
+            connect_timeout_s=config.connect_timeout_s,
+            heartbeat=(config.heartbeat_interval_s, config.heartbeat_timeout_s),
+            control_events=gossip,
+        )
+
+    def _gossip(self, joined: Joined, meter: HealthMeter) -> Gossip:
+        wall_clock = self.config.wall_clock
+        reader = SwarmReader(
+            joined.directory, wall_clock=wall_clock, monotonic=asyncio.get_running_loop().time
+        )
+        return Gossip(
+            joined.transport.peer,
+            joined.sign,
+            members=reader.view,
+            wall_clock=wall_clock,
+            describe=meter.health,
+        )
 
     def _serving(self, joined: Joined) -> dict[str, Any]:
         spec = self.block.spec
@@ -109,7 +158,7 @@ class BlockServer:
             memory_bytes_per_s=figures.memory_bytes_per_s,
             latency_s=figures.latency_s,
             tokens_per_s=figures.tokens_per_s,
-            up_bytes_per_s=0.0,
+            up_bytes_per_s=self.config.up_bytes_per_s,
             down_bytes_per_s=0.0,
             offers_embedding=block.embeds,
             offers_head=block.has_head,

@@ -28,6 +28,8 @@ class Inbox:
         """Whether the chain has to be configured before the next step."""
         self.hedged: int | None = None
         """The hop whose standby was asked to answer the step on its way, too."""
+        self.is_outpaced = False
+        """Whether that standby answered first."""
         self.moved_at = 0.0
         """When anything was last heard of that step."""
         self._standbys = standbys
@@ -55,6 +57,7 @@ class Inbox:
                 raise PeerLost(state.peer, "its link is gone")
         self._result = asyncio.get_running_loop().create_future()
         self._watch, self.hedged, self.moved_at = watch, None, now
+        self.is_outpaced = False
         if watch is not None:
             watch.start(now)
         return self._result
@@ -140,12 +143,21 @@ class Inbox:
             if index != self.hedged:  # that one may not have done it yet
                 state.held = result.position + 1
         if self._result is not None and not self._result.done():
+            self.is_outpaced = self._has_lost_hedge(link)
             self._result.set_result(result)
 
     def _may_answer(self, link: Link) -> bool:
         last = len(self._hops) - 1
         standby = self._standbys.states.get(last) if self.hedged == last else None
         return link in (self._hops[-1].link, standby.link if standby else None)
+
+    def _has_lost_hedge(self, link: Link) -> bool:
+        """Whether an answer came although the hedged hop has not been heard of."""
+        if self.hedged == len(self._hops) - 1:
+            return link is not self._hops[-1].link
+        if self.hedged is None or self._watch is None:
+            return False
+        return not self._watch.has_heard(self.hedged)
 
     def _on_answer(self, link: Link, message: Any) -> None:
         state = _find([*self._hops, *self._standbys.all], link, message.layer)

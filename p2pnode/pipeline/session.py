@@ -24,6 +24,7 @@ from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import HopState
 from p2pnode.pipeline.inbox import Inbox
 from p2pnode.pipeline.roles import Ends, Forgot, Router, SessionLimits
+from p2pnode.pipeline.spares import keep_warm
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
@@ -110,9 +111,8 @@ class ChainSession:
                 self._make_way()
                 if self.inbox.is_broken:
                     await self._mend(began)
-                num_fed = len(self.token_ids) - self._fed
                 await self._feed()
-                result = await self._waiting.result(self._configuration, num_fed)
+                result = await self._waiting.result(self._configuration)
                 token_id = await next_token(result, self._configuration, self._ends)
             except PeerError as error:
                 self._blame(error)
@@ -210,8 +210,12 @@ class ChainSession:
     # --- standbys
 
     def _keep_standbys(self) -> None:
-        if self._keeper is None and self._limits.has_standbys:
-            work = self._standbys.run(self._configuration)
+        if self._keeper is None:
+            now = self._configuration
+            if self._limits.has_standbys:
+                work = self._standbys.run(now)
+            else:
+                work = keep_warm(now, self._links, self._router)
             self._keeper = self._tasks.start(work, name="standbys")
 
     async def _stop_keeper(self) -> None:

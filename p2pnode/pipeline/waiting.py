@@ -14,6 +14,9 @@ from p2pnode.pipeline.watch import Watch
 from p2pnode.types import Hop
 from p2pnode.wire.messages import Result
 
+MIN_REPLAY_S = 1.0
+REPLAY_TIMES = 4.0
+
 
 class Waiting:
     """For one session: holds the times of its chain."""
@@ -27,6 +30,8 @@ class Waiting:
         self._limits = limits
         self._chain: list[Hop] = []
         self._watch = Watch(0, limits.step_floor_s)
+        self._s_per_token: float | None = None
+        """Of the last prefill."""
 
     def expect(self, hops: list[HopState]) -> None:
         """The chain is this now; times stay known where the layers are the same."""
@@ -39,35 +44,50 @@ class Waiting:
         if changed:
             self._watch.replace(changed[0])
 
-    async def result(self, now: Configuration, num_fed: int) -> Result:
+    async def result(self, now: Configuration) -> Result:
         """The output of the last token; raises the PeerError that stands in its way.
 
-        num_fed: tokens on their way; the times of a step of one token are measured.
+        The times of a step are measured where no hop has to run more than its one token.
         """
         clock = asyncio.get_running_loop().time
-        is_decode = num_fed == 1
+        num_behind = len(now.token_ids) - min(state.held for state in now.hops)
+        is_decode = num_behind <= 1
         excess_s = self._excess_s(now) if is_decode else []
-        result = self._inbox.expect_result(self._watch if is_decode else None, clock())
+        began = clock()
+        result = self._inbox.expect_result(self._watch if is_decode else None, began)
         try:
             while not result.done():
-                wait_s = self._next_look_s(now, excess_s, clock())
+                wait_s = (
+                    self._next_look_s(now, excess_s, clock())
+                    if is_decode and self._watch.is_learned
+                    else self._until_silent_s(now, num_behind, clock())
+                )
                 await asyncio.wait([result], timeout=wait_s)
             answer = result.result()
         finally:
             self._inbox.expect_no_result()
         if is_decode:
             self._learn(now, clock())
+        else:
+            self._s_per_token = (clock() - began) / num_behind
         return answer
+
+    def _until_silent_s(self, now: Configuration, num_behind: int, time_s: float) -> float:
+        """Prefill and replay: something must be heard of each chunk; from the last one's times."""
+        patience_s = self._limits.step_timeout_s
+        if self._s_per_token is not None:
+            chunk = min(num_behind, self._limits.chunk_tokens)
+            wanted_s = MIN_REPLAY_S + REPLAY_TIMES * self._s_per_token * chunk * len(now.hops)
+            patience_s = min(patience_s, wanted_s)
+        left_s = self._inbox.moved_at + patience_s - time_s
+        if left_s <= 0:
+            raise _silence(now.hops[self._inbox.first_behind()], patience_s)
+        return left_s
 
     def _next_look_s(self, now: Configuration, excess_s: list[float], time_s: float) -> float:
         """Seconds until something may have to be done; hedges and raises when it is time."""
         ready = [self._standbys.is_ready(index) for index in range(len(now.hops))]
-        due = self._watch.due(ready, excess_s) if excess_s else None
-        if due is None:
-            left_s = self._inbox.moved_at + self._limits.step_timeout_s - time_s
-            if left_s <= 0:
-                raise _silence(now.hops[self._inbox.first_behind()], self._limits.step_timeout_s)
-            return left_s
+        due = self._watch.due(ready, excess_s)
         if time_s >= due.dead_at:
             self._watch.give_up()
             raise _silence(now.hops[due.index], time_s - self._inbox.moved_at)
@@ -94,7 +114,7 @@ class Waiting:
             if step_s is not None:
                 self._router.measured(state.peer, step_s)
         hedged = self._inbox.hedged
-        if hedged is not None and not self._watch.has_heard(hedged):
+        if hedged is not None and self._inbox.is_outpaced:
             now.hops[hedged].gives_way = True
             self._router.blame(Outpaced(now.hops[hedged].peer, "its standby was faster"))
 

@@ -111,19 +111,22 @@ class Watch:
         for lag in self.lags[index:]:
             lag.num = min(lag.num, 1)
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether anything is known about how long a step takes."""
+        return self.lags[-1].num > 0
+
     def has_heard(self, index: int) -> bool:
         """Whether that hop has done the last step."""
         return self._heard[index] is not None
 
-    def due(self, has_standby: list[bool], excess_s: list[float]) -> Due | None:
-        """Whom we wait for; None while nothing is known about how long that takes.
+    def due(self, has_standby: list[bool], excess_s: list[float]) -> Due:
+        """Whom we wait for, once it `is_learned` how long that takes.
 
         excess_s: by how much each hop computes longer than is usual for its layers.
         """
         index = self._first_silent()
-        lag = self.lags[index]
-        if lag.num == 0:
-            return None
+        lag = self.lags[index] if self.lags[index].num else self.lags[-1]
         expected_at = self._began + lag.mean_s + self._delay_s(index)
         loop_s = self.lags[-1].mean_s
         floor_loops = FLOOR_LOOPS if has_standby[index] else FLOOR_LOOPS_ALONE

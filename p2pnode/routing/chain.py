@@ -1,81 +1,101 @@
-"""The cheapest chain over all layers, and the mending of a chain that has lost hops.
+"""The cheapest chain over all layers, the mending of one that has lost hops, and standbys.
 
-Dynamic programming over layer boundaries: the cheapest way to have run the layers below a boundary,
-per peer that ran the last of them. Any boundary inside a peer's range may be used.
+Pure: what is known is handed in as `SwarmView` and `Needs`; a draw that spreads sessions over peers
+of about the same cost comes from an ``rng`` of the caller's. Without one the choice is repeatable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from p2pnode.errors import NoChain, PromptTooLong
-from p2pnode.types import Announcement, Chain, Hop, LayerRange, PeerId, SwarmView, uncovered
+import numpy as np
 
-UNKNOWN_RTT_S = 0.03
-AVOIDED_COST_S = 1000.0
-"""What a peer costs that has been slow lately: it is the last resort, but better than none."""
+from p2pnode.routing.needs import Needs
+from p2pnode.routing.search import Gap, Way, cheapest
+from p2pnode.routing.table import SUSPECT_COST_S, Table, Terms
+from p2pnode.routing.trouble import no_chain, too_slow
+from p2pnode.types import (
+    Announcement,
+    Chain,
+    Hop,
+    LayerRange,
+    Liveness,
+    PeerId,
+    SwarmView,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Avoid:
-    """What recent experience says against some peers."""
-
-    peers: frozenset[PeerId] = frozenset()
-    """Gone, or not willing: never used."""
-    slow: frozenset[PeerId] = frozenset()
-    """Used when nobody else is left."""
-    links: frozenset[tuple[PeerId, PeerId]] = frozenset()
-    """(from, to): the first could not reach the second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
-    """What a session asks of a chain."""
-
-    model: str
-    fingerprint: str
-    num_layers: int
-    num_tokens: int
-    avoid: Avoid = field(default_factory=Avoid)
-    rtts_s: Mapping[PeerId, float] = field(default_factory=dict)
-    """Round trips measured from here."""
-    local_head: bool = False
+if TYPE_CHECKING:
+    from random import Random
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    cost_s: float
-    hops: tuple[Hop, ...]
+class Choice:
+    """A chain, and the sum that speaks for it."""
+
+    chain: Chain
+    terms: tuple[Terms, ...]
+    """One per hop."""
+    return_s: float
+    """The way from the last hop back to the client."""
 
     @property
-    def last_peer(self) -> PeerId | None:
-        return self.hops[-1].peer if self.hops else None
+    def time_s(self) -> float:
+        """The predicted time of a token."""
+        return sum(each.time_s for each in self.terms) + self.return_s
+
+    @property
+    def total_s(self) -> float:
+        """The sum that is compared: with risk and spread."""
+        return sum(each.total_s for each in self.terms) + self.return_s
 
 
-def choose_chain(view: SwarmView, needs: Needs, *, numerics: str | None = None) -> Chain:
-    """Cheapest chain over all layers, within one numerics class.
+def choose_chain(
+    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Random | None = None
+) -> Chain:
+    """Cheapest chain over all layers, within one numerics class and the limits of ``needs``.
 
-    Raises NoChain with the missing layers, or PromptTooLong when only room is missing.
+    Raises NoChain with the missing layers, or with the hop that makes every chain too slow;
+    PromptTooLong when only room is missing.
     """
-    usable = _usable(view, needs)
-    classes = sorted({a.numerics for a in usable if numerics in (None, a.numerics)})
-    whole = LayerRange(0, needs.num_layers)
-    ways = [(_cheapest(usable, needs, name, whole, None, None), name) for name in classes]
-    found = [(way, name) for way, name in ways if way is not None]
-    if not found:
-        raise _no_chain(view, usable, needs)
-    way, name = min(found, key=lambda each: (each[0].cost_s, each[1]))
-    return Chain(way.hops, name)
+    return choose(view, needs, numerics=numerics, rng=rng).chain
 
 
-def mend_chain(view: SwarmView, needs: Needs, chain: Chain, lost: frozenset[int]) -> Chain:
+def choose(
+    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Random | None = None
+) -> Choice:
+    """See `choose_chain`; with the terms of the sum."""
+    tables = tables_of(view, needs, numerics, rng)
+    choice = _best(tables, needs)
+    if choice is None:
+        raise no_chain(view, needs, usable_peers(view, needs))
+    if needs.limit_s is None or choice.time_s <= needs.limit_s:
+        return choice
+    # The cheapest weighs risks, too; asked for a limit, time alone counts.
+    fastest = _best({name: _timed(table) for name, table in tables.items()}, needs) or choice
+    if fastest.time_s > needs.limit_s:
+        raise too_slow(needs, fastest.chain, fastest.terms, fastest.return_s)
+    return fastest
+
+
+def mend_chain(
+    view: SwarmView,
+    needs: Needs,
+    chain: Chain,
+    lost: frozenset[int],
+    *,
+    rng: Random | None = None,
+) -> Chain:
     """The chain with the hops at the ``lost`` indexes replaced and the others kept as they are.
 
-    When a gap cannot be filled between its neighbours: the cheapest new chain. Raises as
-    `choose_chain` does.
+    The peers of lost hops are the last resort. When a gap cannot be filled between its neighbours:
+    the cheapest new chain. The limits of ``needs`` do not count: a slower answer is better than
+    half of one. Raises as `choose_chain` does.
     """
-    usable = _usable(view, needs)
+    needs = _for_mending(needs, chain, lost)
+    usable = [a for a in usable_peers(view, needs) if a.numerics == chain.numerics]
+    table = Table.of(view, usable, needs, chain.numerics, rng)
+    neighbours = _members(view, needs, chain)
     hops: list[Hop] = []
     index = 0
     while index < len(chain.hops):
@@ -86,105 +106,169 @@ def mend_chain(view: SwarmView, needs: Needs, chain: Chain, lost: frozenset[int]
         first = index
         while index < len(chain.hops) and index in lost:
             index += 1
-        gap = LayerRange(chain.hops[first].layers.start, chain.hops[index - 1].layers.stop)
-        before = hops[-1].peer if hops else None
+        layers = LayerRange(chain.hops[first].layers.start, chain.hops[index - 1].layers.stop)
         after = chain.hops[index].peer if index < len(chain.hops) else None
-        way = _cheapest(usable, needs, chain.numerics, gap, before, after)
+        gap = Gap(layers, hops[-1].peer if hops else None, after)
+        way = cheapest(table, gap, num_layers=needs.num_layers, neighbours=neighbours)
         if way is None:
-            return choose_chain(view, needs, numerics=chain.numerics)
-        hops.extend(way.hops)
+            return choose_chain(view, needs, numerics=chain.numerics, rng=rng)
+        hops.extend(_hops(way))
     return Chain(tuple(hops), chain.numerics)
 
 
-def _usable(view: SwarmView, needs: Needs) -> tuple[Announcement, ...]:
-    return tuple(
+def choose_standby(
+    view: SwarmView, needs: Needs, chain: Chain, index: int, without: frozenset[PeerId]
+) -> Hop | None:
+    """The best other peer for exactly that hop's layers, in its numerics class; None if nobody.
+
+    Not one of ``without``, nor a neighbour of the hop, nor one that leaves; a peer of the chain
+    only when nobody else is there.
+    """
+    hop = chain.hops[index]
+    before = chain.hops[index - 1].peer if index else None
+    after = chain.hops[index + 1].peer if index + 1 < len(chain.hops) else None
+    members = frozenset(each.peer for each in chain.hops)
+    slow = needs.avoid.slow | members
+    others = without | {hop.peer} | ({before, after} - {None})
+    needs = replace(needs, avoid=replace(needs.avoid, slow=slow))
+    usable = [
+        a
+        for a in usable_peers(view, needs)
+        if a.numerics == chain.numerics and a.layers.covers(hop.layers) and a.peer not in others
+    ]
+    leaving = {peer for peer, each in view.health.items() if each.health.is_draining}
+    usable = [a for a in usable if a.peer not in leaving]
+    table = Table.of(view, usable, needs, chain.numerics, None)
+    gap = Gap(hop.layers, before, after)
+    neighbours = _members(view, needs, chain)
+    # Nobody shares the layers with another one: each range is that of the hop.
+    whole = replace(
+        table,
+        start=np.full_like(table.start, hop.layers.start),
+        stop=np.full_like(table.stop, hop.layers.stop),
+    )
+    way = cheapest(whole, gap, num_layers=needs.num_layers, neighbours=neighbours)
+    return None if way is None else _hops(way)[0]
+
+
+def tables_of(
+    view: SwarmView, needs: Needs, numerics: str | None, rng: Random | None
+) -> dict[str, Table]:
+    """A table per numerics class (or of that one alone), by its name."""
+    usable = usable_peers(view, needs)
+    classes = sorted({a.numerics for a in usable if numerics in (None, a.numerics)})
+    return {
+        name: Table.of(view, [a for a in usable if a.numerics == name], needs, name, rng)
+        for name in classes
+    }
+
+
+def predicted(view: SwarmView, needs: Needs, chain: Chain) -> Choice:
+    """What the terms of a given chain are, whether or not it would be chosen; without a draw."""
+    table = _members(view, needs, chain)
+    hops = tuple((table.index(hop.peer), hop.layers) for hop in chain.hops)
+    return choice_of(Way(table, hops, 0.0), chain.numerics)
+
+
+def usable_peers(view: SwarmView, needs: Needs) -> tuple[Announcement, ...]:
+    """The announcements that may be used at all, by peer id."""
+    found = [
         a
         for a in view.announcements
         if a.fingerprint == needs.fingerprint
         and a.num_layers == needs.num_layers
         and a.peer not in needs.avoid.peers
         and a.kv_capacity_tokens >= needs.num_tokens
+        and _is_there(view, needs, a.peer)
+    ]
+    return tuple(sorted(found, key=lambda a: a.peer))
+
+
+def _is_there(view: SwarmView, needs: Needs, peer: PeerId) -> bool:
+    """Whether it is not known to be dead, and has room now."""
+    known = view.health.get(peer)
+    if known is None:
+        return True
+    has_room = known.health.kv_free_tokens >= needs.num_tokens or peer in needs.held_by
+    return has_room and known.liveness is not Liveness.DEAD
+
+
+def _best(tables: dict[str, Table], needs: Needs) -> Choice | None:
+    whole = Gap(LayerRange(0, needs.num_layers))
+    ways = []
+    for name, table in tables.items():
+        way = cheapest(table, whole, num_layers=needs.num_layers, neighbours=table)
+        if way is not None:
+            ways.append((way.cost_s, name, way))
+    if not ways:
+        return None
+    _, name, way = min(ways, key=lambda each: each[:2])
+    return choice_of(way, name)
+
+
+def choice_of(way: Way, numerics: str) -> Choice:
+    """A way over all layers as a chain with the terms of its sum."""
+    terms, before = [], None
+    for index, layers in way.hops:
+        terms.append(way.table.terms(index, layers, before))
+        before = index
+    back_s = 0.0 if before is None else float(way.table.last_way_s()[before])
+    return Choice(Chain(_hops(way), numerics), tuple(terms), back_s)
+
+
+def _hops(way: Way) -> tuple[Hop, ...]:
+    peers = way.table.peers
+    return tuple(Hop(peers[i].peer, layers, peers[i].addresses) for i, layers in way.hops)
+
+
+def _timed(table: Table) -> Table:
+    """Without spread and small risks."""
+    large_s = np.where(table.risk_s >= SUSPECT_COST_S, table.risk_s, 0.0)
+    return replace(table, risk_s=large_s, spread_s=np.zeros_like(table.spread_s))
+
+
+def _for_mending(needs: Needs, chain: Chain, lost: frozenset[int]) -> Needs:
+    failed = frozenset(chain.hops[index].peer for index in lost)
+    kept = frozenset(hop.peer for i, hop in enumerate(chain.hops) if i not in lost)
+    avoid = replace(needs.avoid, slow=needs.avoid.slow | (failed - kept))
+    return replace(
+        needs, avoid=avoid, held_by=needs.held_by | kept, max_token_s=None, min_tokens_per_s=None
     )
 
 
-def _cheapest(
-    usable: Iterable[Announcement],
-    needs: Needs,
-    numerics: str,
-    gap: LayerRange,
-    before: PeerId | None,
-    after: PeerId | None,
-) -> _Way | None:
-    """The cheapest hops over ``gap`` between two given neighbours (None: the client)."""
-    peers = sorted((a for a in usable if a.numerics == numerics), key=lambda a: a.peer)
-    edges = {gap.start, gap.stop} | {
-        edge for a in peers for edge in (a.layers.start, a.layers.stop)
-    }
-    boundaries = sorted(edge for edge in edges if gap.start <= edge <= gap.stop)
-    ways: dict[int, list[_Way]] = {edge: [] for edge in boundaries}
-    ways[gap.start] = [_Way(0.0, ())]
-    for start in boundaries[:-1]:
-        reached = sorted(ways[start], key=lambda way: way.cost_s)
-        for peer in peers:
-            if not (peer.layers.start <= start < peer.layers.stop) or not reached:
-                continue
-            way = _best_before(reached, before, peer.peer, needs.avoid)
-            if way is None or not _offers_ends(peer, start, needs):
-                continue
-            for stop in boundaries:
-                if start < stop <= peer.layers.stop:
-                    hop = Hop(peer.peer, LayerRange(start, stop), peer.addresses)
-                    cost_s = way.cost_s + _hop_cost_s(peer, len(hop.layers), needs)
-                    ways[stop].append(_Way(cost_s, (*way.hops, hop)))
-    ends = [way for way in ways[gap.stop] if _may_link(way.last_peer, after, needs.avoid)]
-    ends = [way for way in ends if gap.stop < needs.num_layers or _heads(way, usable, needs)]
-    return min(ends, key=lambda way: way.cost_s, default=None)
+def _members(view: SwarmView, needs: Needs, chain: Chain) -> Table:
+    """The peers of a chain, also those that nobody would choose any more."""
+    known = {a.peer: a for a in view.announcements if a.fingerprint == needs.fingerprint}
+    members = {hop.peer: known.get(hop.peer) or _stand_in(hop, needs, chain) for hop in chain.hops}
+    return Table.of(view, list(members.values()), needs, chain.numerics, None)
 
 
-def _best_before(
-    reached: list[_Way], before: PeerId | None, peer: PeerId, avoid: Avoid
-) -> _Way | None:
-    for way in reached:
-        if _may_link(way.last_peer or before, peer, avoid):
-            return way
-    return None
-
-
-def _may_link(first: PeerId | None, second: PeerId | None, avoid: Avoid) -> bool:
-    """Two neighbouring hops must be two peers, and able to reach each other."""
-    if first is None or second is None:
-        return True
-    return first != second and (first, second) not in avoid.links
-
-
-def _offers_ends(peer: Announcement, start: int, needs: Needs) -> bool:
-    return start > 0 or peer.offers_embedding or needs.local_head
-
-
-def _heads(way: _Way, usable: Iterable[Announcement], needs: Needs) -> bool:
-    offers = {a.peer for a in usable if a.offers_head}
-    return needs.local_head or way.last_peer in offers
-
-
-def _hop_cost_s(peer: Announcement, num_layers: int, needs: Needs) -> float:
-    compute_s = peer.latency_s * num_layers / len(peer.layers)
-    penalty_s = AVOIDED_COST_S if peer.peer in needs.avoid.slow else 0.0
-    return compute_s + needs.rtts_s.get(peer.peer, UNKNOWN_RTT_S) / 2 + penalty_s
-
-
-def _no_chain(view: SwarmView, usable: tuple[Announcement, ...], needs: Needs) -> Exception:
-    served = view.of_model(needs.fingerprint).announcements
-    live = [a for a in served if a.peer not in needs.avoid.peers]
-    missing = uncovered((a.layers for a in live), needs.num_layers)
-    if not missing and uncovered((a.layers for a in usable), needs.num_layers):
-        most = max(a.kv_capacity_tokens for a in live)
-        what = f"{needs.num_tokens} tokens asked for, but no chain of {needs.model} holds more"
-        return PromptTooLong(f"{what} than {most}; ask for less, or shorten the prompt")
-    if not missing:
-        return NoChain(f"the live peers of {needs.model} cover all layers but cannot be chained")
-    ranges = ", ".join(str(layers) for layers in missing)
-    gone = len(needs.avoid.peers)
-    tried = f"; {gone} {'peer was' if gone == 1 else 'peers were'} tried" if gone else ""
-    remedy = f"Serve them with: p2pnode serve --layers {missing[0]}"
-    what = f"no live peer serves layers {ranges} of {needs.model}{tried}. {remedy}"
-    return NoChain(what, missing)
+def _stand_in(hop: Hop, needs: Needs, chain: Chain) -> Announcement:
+    """For a hop whose announcement has expired while it goes on: all that counts is where it is."""
+    return Announcement(
+        peer=hop.peer,
+        model=needs.model,
+        fingerprint=needs.fingerprint,
+        num_layers=needs.num_layers,
+        layers=hop.layers,
+        numerics=chain.numerics,
+        device="",
+        device_name="",
+        vram_total_bytes=0,
+        vram_free_bytes=0,
+        kv_capacity_tokens=0,
+        flops_per_s=0.0,
+        memory_bytes_per_s=0.0,
+        latency_s=0.0,
+        tokens_per_s=0.0,
+        up_bytes_per_s=0.0,
+        down_bytes_per_s=0.0,
+        offers_embedding=False,
+        offers_head=False,
+        addresses=hop.addresses,
+        protocol=0,
+        software="",
+        sequence=0,
+        issued_at=0.0,
+        expires_at=0.0,
+    )

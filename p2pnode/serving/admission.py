@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from p2pnode.errors import PeerMisbehaved, PeerRefused
 from p2pnode.serving.session import HopSession
@@ -10,6 +10,7 @@ from p2pnode.types import LayerRange, ModelSpec, PeerId
 from p2pnode.wire.messages import Open, Step
 
 RETRY_AFTER_S = 2.0
+BUSY_RETRY_AFTER_S = 30.0
 
 
 class Admission:
@@ -24,7 +25,9 @@ class Admission:
         numerics: str,
         capacity_tokens: int,
         max_sessions: int,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        """is_busy: whether the owner needs the machine now."""
         self._peer = peer
         self._spec = spec
         self._layers = layers
@@ -32,6 +35,7 @@ class Admission:
         self._dtype = numerics.partition("+")[0]
         self._capacity_tokens = capacity_tokens
         self._max_sessions = max_sessions
+        self._is_busy = is_busy
 
     def check(self, message: Open, sessions: Iterable[HopSession]) -> None:
         """Raises PeerRefused (as the client will see it) unless the session fits."""
@@ -46,6 +50,8 @@ class Admission:
             self._refuse(f"has no head for layers {message.layers}, so it cannot sample")
         if message.max_tokens > spec.max_positions:
             self._refuse(f"{spec.name} holds {spec.max_positions} tokens")
+        if self._is_busy():
+            raise PeerRefused(self._peer, "its owner is using it", BUSY_RETRY_AFTER_S)
         held = [session.max_tokens for session in sessions]
         if len(held) >= self._max_sessions:
             self._refuse(f"{len(held)} sessions are open, at most {self._max_sessions}", True)

@@ -7,6 +7,7 @@ A bug in one message must not stop the others: this is one of the three places t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ from p2pnode.serving.session import Gap, HopSession, Job, Key, Output
 from p2pnode.serving.shadows import Shadows
 from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import all_of
-from p2pnode.wire.messages import Close, Fault, Hedge, Open, Reroute, Shadow, Step
+from p2pnode.wire.messages import Close, Fault, Hedge, Open, Reroute, Shadow, Step, Warm
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class Handler:
                 self._requests.start(self._reroute(link, message), link)
             case Shadow():
                 self._requests.start(self._shadow(link, message), link)
+            case Warm():
+                self._requests.start(self._warm(message), link)
             case Hedge():
                 self._hedge(link, message)
             case Close():
@@ -129,6 +132,10 @@ class Handler:
             next_link = None
         if session.epoch == message.epoch:
             self._shadows.set(session, message, next_link)
+
+    async def _warm(self, message: Warm) -> None:
+        with contextlib.suppress(PeerError):  # whoever needs it will find out
+            await self.places.links.connect(message.peer, message.addresses)
 
     def _hedge(self, link: Link, message: Hedge) -> None:
         """As the hop before a late one, pass it on; as the standby of the late one, speak."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,8 @@ class Joined:
     """Nobody answered: we are a swarm of our own, and keep looking for others."""
     met: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when nodes were met after joining, so that they should hear of us."""
+    sign: Callable[[bytes], bytes] | None = None
+    """Our signature with the key of our peer id; None for one who tells nothing of itself."""
 
 
 class Network(Protocol):

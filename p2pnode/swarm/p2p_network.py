@@ -76,7 +76,7 @@ class P2PNetwork:
                     self._port = transport.port
                 self._has_joined = True
                 tasks.start(joiner.run(), name="joiner")
-                yield Joined(transport, directory, not has_joined, met)
+                yield Joined(transport, directory, not has_joined, met, identity.sign)
 
     def _identity(self, files: ExitStack) -> Identity:
         if self._is_client and self._key is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from p2pnode.dht.directory import Directory
-from p2pnode.types import Announcement, SwarmView
+from p2pnode.types import Announcement, PeerHealth, PeerId, SwarmView
 
 MAX_AGE_S = 1.0
 
 
 class SwarmReader:
-    """Reads the directory; callers at the same time share one reading."""
+    """Reads the directory; callers at the same time share one reading.
+
+    health: what gossip says now
+    """
 
     def __init__(
         self,
@@ -20,10 +23,12 @@ class SwarmReader:
         *,
         wall_clock: Callable[[], float],
         monotonic: Callable[[], float],
+        health: Callable[[], Mapping[PeerId, PeerHealth]] = dict,
     ) -> None:
         self._directory = directory
         self._wall_clock = wall_clock
         self._monotonic = monotonic
+        self._health = health
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
         self._announcements: tuple[Announcement, ...] = ()
@@ -43,6 +48,7 @@ class SwarmReader:
         return self.known()
 
     def known(self) -> SwarmView:
-        """The last reading, without what has expired since; empty before the first."""
+        """The last reading, without what has expired since, and what gossip says now."""
         now = self._wall_clock()
-        return SwarmView(tuple(a for a in self._announcements if a.expires_at > now))
+        live = tuple(a for a in self._announcements if a.expires_at > now)
+        return SwarmView(live, self._health())

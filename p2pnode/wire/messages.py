@@ -193,6 +193,14 @@ class Hedge:
     position: int
 
 
+@message("warm")
+class Warm:
+    """Client to node: be connected to that peer; a session of mine may soon need it."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
 @message("draining")
 class Draining:
     """Node to the clients of its sessions: I leave; move your sessions, I serve until then."""

@@ -19,12 +19,13 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--home --json",
+    "--until --max-sessions --vram --uplink --pause-when-busy --home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --home --json",
+    "--repetition-penalty --stop --seed --head --max-token-ms --min-tokens-per-s --explain "
+    "--home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
-    "--seed --head --home",
+    "--seed --head --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",

@@ -27,7 +27,7 @@ COURSE: list[tuple[str, dict[str, Any]]] = [
 def show(face: NodeFace) -> None:
     for event, fields in COURSE:
         face.on_event(event, fields)
-    face.stopping()
+    face.on_event("stopping", {})
 
 
 def test_scripts_get_every_event_but_the_progress_of_loading(

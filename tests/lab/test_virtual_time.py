@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from p2pnode.lab.virtual_time import Deadlock, run_virtual
+from p2pnode.lab.virtual_time import Deadlock, VirtualTimeLoop, run_virtual
 
 
 def test_an_hour_passes_at_once() -> None:
@@ -68,6 +68,54 @@ def test_time_stands_still_for_a_job_that_nobody_waits_for() -> None:
         return ended.is_set()
 
     assert run_virtual(main())
+
+
+def test_what_a_job_spends_passes_before_its_result_is_there() -> None:
+    async def main() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[str, float]] = []
+
+        def job(seconds: float) -> str:
+            assert isinstance(loop, VirtualTimeLoop)
+            loop.spend(seconds)
+            loop.spend(seconds)
+            return f"spent twice {seconds:g}"
+
+        async def compute(seconds: float) -> None:
+            seen.append((await loop.run_in_executor(None, job, seconds), loop.time()))
+
+        async def look_on() -> None:
+            await asyncio.sleep(3)
+            seen.append(("looked on", loop.time()))
+
+        async with asyncio.TaskGroup() as tasks:
+            for work in (compute(2), look_on(), compute(1)):
+                tasks.create_task(work)
+        return seen
+
+    assert run_virtual(main()) == [("spent twice 1", 2), ("looked on", 3), ("spent twice 2", 4)]
+
+
+def test_a_job_that_fails_or_is_given_up_has_spent_nothing() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+
+        def job() -> None:
+            loop.spend(5)
+            raise ValueError
+
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            with pytest.raises(ValueError):
+                await loop.run_in_executor(thread, job)
+            assert loop.time() == 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await loop.run_in_executor(thread, loop.spend, 5)
+            await loop.run_in_executor(thread, int)
+        return loop.time()
+
+    assert run_virtual(main()) == 1
 
 
 def test_an_error_in_a_job_reaches_the_one_who_waits() -> None:

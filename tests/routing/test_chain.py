@@ -7,60 +7,9 @@ import dataclasses
 import pytest
 
 from p2pnode.errors import NoChain, PromptTooLong
-from p2pnode.routing.chain import Avoid, Needs, choose_chain, mend_chain
-from p2pnode.types import Announcement, LayerRange, PeerId, SwarmView
-
-FINGERPRINT = "a" * 64
-
-
-def peer(name: str) -> PeerId:
-    return PeerId("12D3KooW" + name.rjust(44, "1"))
-
-
-def announced(
-    name: str, layers: str, *, latency_s: float = 0.01, numerics: str = "float32", room: int = 1000
-) -> Announcement:
-    """What a peer of a model of 9 layers announces."""
-    return Announcement(
-        peer=peer(name),
-        model="tiny",
-        fingerprint=FINGERPRINT,
-        num_layers=9,
-        layers=LayerRange.parse(layers),
-        numerics=numerics,
-        device="cpu",
-        device_name="",
-        vram_total_bytes=0,
-        vram_free_bytes=0,
-        kv_capacity_tokens=room,
-        flops_per_s=0.0,
-        memory_bytes_per_s=0.0,
-        latency_s=latency_s,
-        tokens_per_s=0.0,
-        up_bytes_per_s=0.0,
-        down_bytes_per_s=0.0,
-        offers_embedding=layers.startswith("0-"),
-        offers_head=layers.endswith("-8"),
-        addresses=(),
-        protocol=1,
-        software="",
-        sequence=1,
-        issued_at=0.0,
-        expires_at=60.0,
-    )
-
-
-NEEDS = Needs(model="tiny", fingerprint=FINGERPRINT, num_layers=9, num_tokens=100)
-
-
-def without(**avoid: frozenset[object]) -> Needs:
-    return dataclasses.replace(NEEDS, avoid=Avoid(**avoid))  # type: ignore[arg-type]
-
-
-def shape(chain: object) -> str:
-    """``"A 0-2, B 3-8"``"""
-    hops = chain.hops  # type: ignore[attr-defined]
-    return ", ".join(f"{hop.peer[8:].lstrip('1')} {hop.layers}" for hop in hops)
+from p2pnode.routing.chain import choose_chain, mend_chain
+from p2pnode.types import LayerRange, SwarmView
+from tests.support.peers import NEEDS, announced, needs, peer, shape, without
 
 
 def test_a_chain_covers_all_layers_in_order() -> None:
@@ -83,7 +32,7 @@ def test_a_boundary_inside_a_range_is_used() -> None:
 def test_the_faster_of_two_peers_is_chosen_and_the_nearer_one() -> None:
     view = SwarmView((announced("A", "0-8", latency_s=0.2), announced("B", "0-8")))
     assert shape(choose_chain(view, NEEDS)) == "B 0-8"
-    far = dataclasses.replace(NEEDS, rtts_s={peer("B"): 1.0, peer("A"): 0.01})
+    far = needs(rtts_s={peer("B"): 1.0, peer("A"): 0.01})
     assert shape(choose_chain(view, far)) == "A 0-8"
 
 
@@ -164,17 +113,5 @@ def test_the_ends_must_be_offered_unless_the_client_keeps_them() -> None:
     headless = dataclasses.replace(announced("A", "0-8"), offers_head=False)
     with pytest.raises(NoChain):
         choose_chain(SwarmView((headless,)), NEEDS)
-    local = dataclasses.replace(NEEDS, local_head=True)
+    local = needs(local_head=True)
     assert shape(choose_chain(SwarmView((headless,)), local)) == "A 0-8"
-
-
-def test_a_thousand_peers_are_routed_quickly() -> None:
-    import time
-
-    peers = tuple(
-        announced(f"{index:0>4}".replace("0", "z"), layers)
-        for index, layers in enumerate(["0-2", "3-5", "6-8", "0-4", "5-8"] * 200)
-    )
-    began = time.perf_counter()
-    choose_chain(SwarmView(peers), NEEDS)
-    assert time.perf_counter() - began < 1.0

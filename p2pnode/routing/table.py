@@ -1,0 +1,301 @@
+"""The costs of peers and of the ways between them, as arrays: what the search adds up.
+
+A token's time in a chain is, per hop: waiting for the device, compute, half a round trip from the
+hop before and the bytes on that hop's uplink; and at the end the way back to the client. What may
+go wrong, and the load that nobody can know yet, are added to the sum as if they were time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pnode.routing.needs import Needs
+from p2pnode.routing.steps import step_s
+from p2pnode.types import (
+    DTYPE_BYTES,
+    Announcement,
+    Coordinate,
+    Health,
+    LayerRange,
+    Liveness,
+    PeerHealth,
+    PeerId,
+    SwarmView,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+Floats = NDArray[np.float64]
+Indexes = NDArray[np.intp]
+
+UNKNOWN_RTT_S = 0.03
+SUSPECT_COST_S = 10.0
+"""It may be gone. Worse is one that will be, worst one that has failed us lately; all of them are
+better than none."""
+DRAINING_COST_S = 100.0
+AVOIDED_COST_S = 1000.0
+LOAD_SHARE = 1.0
+"""How much of its step time a session on a peer is in the way of another one's step: at the worst
+each waits for all others."""
+SPREAD_SHARE = 0.5
+"""Up to how much of its step time a draw adds: sessions that others begin right now."""
+ERROR_COST_S = 0.005
+"""What each error costs that a peer tells of itself, e.g. of its memory."""
+MAX_ERRORS = 20
+UNSURE_FROM = 0.5
+"""Coordinates with a smaller error are believed, with an error of 1 not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one hop adds to the sum; only the risk and the spread are no predicted time."""
+
+    queue_s: float = 0.0
+    """Waiting for the device."""
+    compute_s: float = 0.0
+    way_s: float = 0.0
+    """Half the round trip from the hop before."""
+    transfer_s: float = 0.0
+    """The bytes, on the uplink of the hop before."""
+    measured_s: float = 0.0
+    """What steps took more (or less) than this sum predicted."""
+    risk_s: float = 0.0
+    """Reputation, suspicion, leaving, errors."""
+    spread_s: float = 0.0
+    """A draw: load that nobody has seen yet, another one for each session."""
+
+    @property
+    def time_s(self) -> float:
+        """The predicted time."""
+        return self.queue_s + self.compute_s + self.way_s + self.transfer_s + self.measured_s
+
+    @property
+    def total_s(self) -> float:
+        """The sum that is compared."""
+        return self.time_s + self.risk_s + self.spread_s
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The peers of one numerics class; each array has one element per peer."""
+
+    peers: tuple[Announcement, ...]
+    needs: Needs
+    start: Indexes
+    stop: Indexes
+    layer_s: Floats
+    """Compute time of one layer."""
+    queue_s: Floats
+    extra_s: Floats
+    """What every measured way to it had in common, so that it must be the peer."""
+    risk_s: Floats
+    spread_s: Floats
+    client_rtt_s: Floats
+    is_measured: NDArray[np.bool_]
+    """Whether the round trip to the client was."""
+    places: Floats
+    """[peers, 3]"""
+    heights_s: Floats
+    trust: Floats
+    """How much its coordinate is believed, 0 to 1."""
+    send_s: Floats
+    """A token's hidden state on its uplink; 0 when that is not known."""
+
+    @classmethod
+    def of(
+        cls,
+        view: SwarmView,
+        peers: Sequence[Announcement],
+        needs: Needs,
+        numerics: str,
+        rng: Random | None,
+    ) -> Self:
+        """Read announcements, health and experience once; ``rng`` draws the spread."""
+        known = [view.health.get(a.peer) for a in peers]
+        told = [each.health if each else None for each in known]
+        block_s = [step_s(a, h, needs.step_tokens) for a, h in zip(peers, told, strict=True)]
+        coordinates = [h.coordinate if h else Coordinate() for h in told]
+        row_bytes = needs.hidden_size * DTYPE_BYTES.get(numerics.partition("+")[0], 4)
+        row_bytes *= needs.step_tokens
+        lengths = np.array([len(a.layers) for a in peers], dtype=np.float64)
+        measured = _rtts(peers, needs)
+        places = np.array([c.place for c in coordinates], dtype=np.float64).reshape(-1, 3)
+        heights_s = np.array([c.height_s for c in coordinates], dtype=np.float64)
+        trust = _trust(np.array([c.error for c in coordinates], dtype=np.float64))
+        is_measured = ~np.isnan(measured)
+        away_s = _from_here(needs.coordinate, places, heights_s, trust)
+        draws = [rng.random() for _ in peers] if rng else [0.0] * len(peers)
+        return cls(
+            peers=tuple(peers),
+            needs=needs,
+            start=np.array([a.layers.start for a in peers], dtype=np.intp),
+            stop=np.array([a.layers.stop for a in peers], dtype=np.intp),
+            layer_s=np.array(block_s) / lengths,
+            queue_s=_queues(peers, told, block_s, needs),
+            extra_s=_extras(peers, needs),
+            risk_s=_risks(peers, known, needs),
+            spread_s=np.array(draws) * SPREAD_SHARE * np.array(block_s),
+            client_rtt_s=np.where(is_measured, measured, away_s),
+            is_measured=is_measured,
+            places=places,
+            heights_s=heights_s,
+            trust=trust,
+            send_s=np.array(
+                [row_bytes / a.up_bytes_per_s if a.up_bytes_per_s > 0 else 0.0 for a in peers]
+            ),
+        )
+
+    @property
+    def fixed_s(self) -> Floats:
+        """What a hop costs besides its layers and the way to it."""
+        return self.queue_s + self.extra_s + self.risk_s + self.spread_s
+
+    def only(self, kept: Indexes) -> Table:
+        """The same table with those peers alone."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[kept] for name in ARRAYS}
+        peers = tuple(self.peers[index] for index in kept.tolist())
+        return Table(peers=peers, needs=self.needs, **arrays)
+
+    def with_peer(self, other: Table, peer: PeerId) -> Table:
+        """The same table and, as its last, a peer of another one."""
+        added = other.only(np.array([other.index(peer)]))
+        arrays: dict[str, Any] = {
+            name: np.concatenate((getattr(self, name), getattr(added, name))) for name in ARRAYS
+        }
+        return Table(peers=(*self.peers, *added.peers), needs=self.needs, **arrays)
+
+    def index(self, peer: PeerId) -> int:
+        """Where that peer is in the table; it must be there."""
+        return next(i for i, a in enumerate(self.peers) if a.peer == peer)
+
+    def rtt_s(self, rows: Indexes, columns: Indexes) -> Floats:
+        """[rows, columns]: the predicted round trips between peers.
+
+        By coordinates as far as they are believed. Where we have measured the way to both, their
+        distance lies between the difference and the sum of these (the triangle inequality).
+        """
+        ours, theirs = self.places[rows], self.places[columns]
+        square = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None, :] - 2.0 * ours @ theirs.T
+        away_s: Floats = np.sqrt(np.maximum(square, 0.0))
+        away_s += self.heights_s[rows][:, None] + self.heights_s[columns][None, :]
+        trust = np.minimum(self.trust[rows][:, None], self.trust[columns][None, :])
+        away_s = trust * away_s + (1.0 - trust) * UNKNOWN_RTT_S
+        there, here = self.client_rtt_s[rows][:, None], self.client_rtt_s[columns][None, :]
+        bounded = np.clip(away_s, np.abs(there - here), there + here)
+        both = self.is_measured[rows][:, None] & self.is_measured[columns][None, :]
+        away_s[both] = bounded[both]
+        return away_s
+
+    def ways_s(self, rows: Indexes, columns: Indexes) -> Floats:
+        """[rows, columns]: from each peer to each other one; infinite where that cannot be."""
+        way_s = self.rtt_s(rows, columns) / 2.0 + self.send_s[rows][:, None]
+        way_s[rows[:, None] == columns[None, :]] = np.inf
+        if not self.needs.measured_s and not self.needs.avoid.links:
+            return way_s
+        row_of = {self.peers[index].peer: at for at, index in enumerate(rows.tolist())}
+        column_of = {self.peers[index].peer: at for at, index in enumerate(columns.tolist())}
+        for (before, peer), excess_s in self.needs.measured_s.items():
+            if before in row_of and peer in column_of:
+                at = (row_of[before], column_of[peer])
+                own_s = excess_s - self.extra_s[columns[at[1]]]
+                way_s[at] = max(0.0, way_s[at] + own_s)
+        for before, peer in self.needs.avoid.links:
+            if before in row_of and peer in column_of:
+                way_s[row_of[before], column_of[peer]] = np.inf
+        return way_s
+
+    def first_way_s(self, index: int) -> float:
+        """From the client to a peer."""
+        excess_s = self.needs.measured_s.get((None, self.peers[index].peer))
+        own_s = 0.0 if excess_s is None else excess_s - float(self.extra_s[index])
+        return max(0.0, float(self.client_rtt_s[index]) / 2.0 + own_s)
+
+    def last_way_s(self) -> Floats:
+        """From each peer back to the client; with a local head it brings hidden states."""
+        brings_s = self.send_s if self.needs.local_head else np.zeros_like(self.send_s)
+        return self.client_rtt_s / 2.0 + brings_s
+
+    def terms(self, index: int, layers: LayerRange, before: int | None) -> Terms:
+        """What that hop adds, after that other peer of the table (None: the client)."""
+        here = np.array([index])
+        if before is None:
+            plain_s, transfer_s = float(self.client_rtt_s[index]) / 2.0, 0.0
+            with_all_s = self.first_way_s(index)
+        else:
+            rows = np.array([before])
+            plain_s, transfer_s = self.rtt_s(rows, here).item() / 2.0, float(self.send_s[before])
+            with_all_s = self.ways_s(rows, here).item()
+        return Terms(
+            queue_s=float(self.queue_s[index]),
+            compute_s=float(self.layer_s[index]) * len(layers),
+            way_s=plain_s,
+            transfer_s=transfer_s,
+            measured_s=with_all_s - plain_s - transfer_s + float(self.extra_s[index]),
+            risk_s=float(self.risk_s[index]),
+            spread_s=float(self.spread_s[index]),
+        )
+
+
+ARRAYS = tuple(name for name in Table.__dataclass_fields__ if name not in ("peers", "needs"))
+"""The fields of a table that have one element per peer."""
+
+
+def _rtts(peers: Sequence[Announcement], needs: Needs) -> Floats:
+    """Those measured from here; NaN for the others."""
+    return np.array([needs.rtts_s.get(a.peer, np.nan) for a in peers], dtype=np.float64)
+
+
+def _trust(errors: Floats) -> Floats:
+    sure: Floats = np.clip((1.0 - errors) / (1.0 - UNSURE_FROM), 0.0, 1.0)
+    return sure
+
+
+def _from_here(here: Coordinate, places: Floats, heights_s: Floats, trust: Floats) -> Floats:
+    away_s = np.sqrt(((places - np.array(here.place)) ** 2).sum(1)) + heights_s + here.height_s
+    both = np.minimum(trust, _trust(np.array(here.error)))
+    rtt_s: Floats = both * away_s + (1.0 - both) * UNKNOWN_RTT_S
+    return rtt_s
+
+
+def _queues(
+    peers: Sequence[Announcement],
+    told: Sequence[Health | None],
+    block_s: Sequence[float],
+    needs: Needs,
+) -> Floats:
+    """What steps have waited lately, or what the sessions that are there will make them wait."""
+    waits = []
+    for a, health, step in zip(peers, told, block_s, strict=True):
+        sessions = needs.unseen_sessions.get(a.peer, 0) + (health.num_sessions if health else 0)
+        waits.append(max(health.queue_s if health else 0.0, LOAD_SHARE * sessions * step))
+    return np.array(waits, dtype=np.float64)
+
+
+def _extras(peers: Sequence[Announcement], needs: Needs) -> Floats:
+    """The least excess of all measured ways to a peer: what they share is the peer's own."""
+    least: dict[PeerId, float] = {}
+    for (_, peer), excess_s in needs.measured_s.items():
+        least[peer] = min(least.get(peer, excess_s), excess_s)
+    return np.array([max(0.0, least.get(a.peer, 0.0)) for a in peers], dtype=np.float64)
+
+
+def _risks(
+    peers: Sequence[Announcement], known: Sequence[PeerHealth | None], needs: Needs
+) -> Floats:
+    risks = []
+    for a, each in zip(peers, known, strict=True):
+        risk_s = needs.risk_s.get(a.peer, 0.0)
+        risk_s += AVOIDED_COST_S if a.peer in needs.avoid.slow else 0.0
+        if each is not None:
+            risk_s += SUSPECT_COST_S if each.liveness is Liveness.SUSPECT else 0.0
+            risk_s += DRAINING_COST_S if each.health.is_draining else 0.0
+            for _, count in each.health.errors:
+                risk_s += ERROR_COST_S * min(MAX_ERRORS, count)
+        risks.append(risk_s)
+    return np.array(risks, dtype=np.float64)
