@@ -93,8 +93,7 @@ def uncovered(ranges: Iterable[LayerRange], num_layers: int) -> tuple[LayerRange
 class Tensor:
     """A tensor as plain bytes: little endian, contiguous; only `model` turns it into torch.
 
-    Checked once, here: known dtype, one or two dimensions, exactly the bytes that the shape says.
-    Raises ValueError.
+    Checked once, here: known dtype, one or two dimensions, the bytes of that shape; else ValueError.
     """
 
     dtype: str
@@ -286,6 +285,8 @@ class Hop:
     peer: PeerId
     layers: LayerRange
     addresses: tuple[str, ...] = ()
+    is_carried: bool = False
+    """Whether its input comes through the client: the hop before cannot reach it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from p2pnode.errors import PeerMisbehaved, PeerRefused, PeerTimeout
 from p2pnode.net.links import Links
 from p2pnode.pipeline.hops import HopState, positions
 from p2pnode.tasks import all_of
-from p2pnode.types import Chain, Hop, ModelSpec, Sampling, Tensor
+from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
 from p2pnode.wire.messages import Open, Opened, Refused, Reroute
 
 
@@ -106,13 +106,14 @@ class Configuration:
         return int64(self.token_ids) if is_last and self.terms.needs_tokens else None
 
     def _place(self, index: int) -> dict[str, Any]:
-        following: Hop | None = None
-        if index < len(self.hops) - 1:
-            following = self.hops[index + 1].hop
+        hops, following = self.hops, None
+        if index < len(hops) - 1 and not hops[index + 1].hop.is_carried:
+            following = hops[index + 1].hop
+        is_fed_by_us = index == 0 or hops[index].hop.is_carried
         return {
             "session": self.terms.session,
             "epoch": self.epoch,
-            "previous": self.hops[index - 1].peer if index else None,
+            "previous": None if is_fed_by_us else hops[index - 1].peer,
             "next": following.peer if following else None,
             "next_addresses": following.addresses if following else (),
         }

@@ -7,6 +7,7 @@ tokens that there are; what it says of others only makes its client look for ano
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from p2pnode.errors import PeerError, PeerFault, PeerLost, PeerMisbehaved, PeerTimeout
@@ -16,7 +17,7 @@ from p2pnode.pipeline.roles import Accused, Forgot
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.watch import Watch
 from p2pnode.types import PeerId
-from p2pnode.wire.messages import Closed, Fault, Progress, Rerouted, Result
+from p2pnode.wire.messages import Closed, Fault, Progress, Rerouted, Result, Step
 
 
 class Inbox:
@@ -137,6 +138,9 @@ class Inbox:
             self._watch.hear(self._hops.index(state), now)
 
     def _on_result(self, link: Link, result: Result) -> None:
+        if self._hops and result.layer != self._hops[-1].layer:
+            self._carry(link, result)
+            return
         if result.position != len(self._token_ids) - 1 or not self._may_answer(link):
             return
         for index, state in enumerate(self._hops):
@@ -145,6 +149,25 @@ class Inbox:
         if self._result is not None and not self._result.done():
             self.is_outpaced = self._has_lost_hedge(link)
             self._result.set_result(result)
+
+    def _carry(self, link: Link, result: Result) -> None:
+        """What a hop has made goes on to the next one, which it cannot reach itself."""
+        states = [*self._hops, *self._standbys.all]
+        state = _find(states, link, result.layer)
+        if state is None or result.hidden is None:
+            raise PeerMisbehaved(link.peer, "sent a result that is none")
+        following = next((s for s in self._hops if s.layer == state.hop.layers.stop), None)
+        if following is None or not following.hop.is_carried:
+            return
+        step = Step(
+            session=result.session,
+            layer=following.layer,
+            epoch=result.epoch,
+            position=result.position,
+            entry=result.hidden,
+        )
+        with contextlib.suppress(PeerLost):  # whoever waits for the answer hears of it
+            following.send(step)
 
     def _may_answer(self, link: Link) -> bool:
         last = len(self._hops) - 1

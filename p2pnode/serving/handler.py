@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -146,7 +147,7 @@ class Handler:
             return
         if session.is_standby:
             session.hedged_at = message.position
-            self._send_hedged(session)
+            self._pass(session, session.hedged())
         else:
             self._shadows.hedge(session, message)
 
@@ -187,18 +188,20 @@ class Handler:
     def _send(self, session: HopSession, output: Output | None = None) -> None:
         """To the next hop whatever it has not been sent, or to the client what it waits for."""
         if not session.ends_chain:
-            if session.next is not None and session.next.is_open:
-                for step in session.unsent(self._limits.chunk_tokens):
-                    reply(session.next, step)
-            self._send_hedged(session)
+            if session.next is None or session.next.is_open:
+                self._pass(session, session.unsent(self._limits.chunk_tokens))
+            self._pass(session, session.hedged())
         elif output is not None and (output.token_ids or output.hidden is not None):
             session.hedged_at = None
             reply(session.client, replies.result(session, output))
 
-    def _send_hedged(self, session: HopSession) -> None:
-        if session.next is not None and session.hedged_at is not None:
-            for step in session.hedged():
+    def _pass(self, session: HopSession, steps: Iterable[Step]) -> None:
+        """To the next hop, or to the client that carries them on to it."""
+        for step in steps:
+            if session.next is not None:
                 reply(session.next, step)
+            else:
+                reply(session.client, replies.carried(session, step))
 
     def _failed(self, job: Job, error: ComputeFailed) -> None:
         session = job.session

@@ -11,10 +11,23 @@ def result(session: HopSession, output: Output) -> Result:
     """The answer of the last hop."""
     return Result(
         session=session.id,
+        layer=session.layers.start,
         epoch=session.epoch,
         position=output.position,
         token_ids=output.token_ids,
         hidden=output.hidden,
+    )
+
+
+def carried(session: HopSession, step: Step) -> Result:
+    """A step for the next hop that only our client can reach."""
+    return Result(
+        session=session.id,
+        layer=session.layers.start,
+        epoch=step.epoch,
+        position=step.position,
+        token_ids=(),
+        hidden=step.entry,
     )
 
 

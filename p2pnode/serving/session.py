@@ -95,7 +95,8 @@ class HopSession:
     client: Link
     previous: PeerId | None
     next: Link | None
-    """None: the client. A lost next hop stays here, closed, until a `Reroute`."""
+    """None: the client, also where it carries outputs on to the next hop. A lost next hop stays
+    here, closed, until a `Reroute`."""
     send_from: int
     sampling: Sampling | None
     token_ids: list[int]
@@ -136,8 +137,8 @@ class HopSession:
 
     @property
     def ends_chain(self) -> bool:
-        """Whether outputs go to the client."""
-        return self.next is None
+        """Whether ours are the last layers: the client gets answers, and nobody a journal."""
+        return self.layers.stop == self.block.spec.num_layers
 
     @property
     def is_standby(self) -> bool:

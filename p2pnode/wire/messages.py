@@ -103,9 +103,14 @@ class Step:
 
 @message("result")
 class Result:
-    """Last hop to client: what came out at ``position`` and after it."""
+    """Hop to client: what came out at ``position`` and after it.
+
+    From the last hop; and from one whose next hop it cannot reach: then the client carries it on.
+    """
 
     session: bytes
+    layer: int
+    """The first layer of the hop that says so."""
     epoch: int
     position: int
     token_ids: tuple[int, ...]

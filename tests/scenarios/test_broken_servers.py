@@ -70,7 +70,11 @@ def result(*token_ids: int, offset: int = 0, rows: Tensor | None = None, epoch: 
 
     def reply(server: BrokenServer, link: Link, message: Step) -> None:
         position = message.position + message.entry.shape[0] - 1 + offset
-        known: dict[str, Any] = {"session": message.session, "epoch": message.epoch + epoch}
+        known: dict[str, Any] = {
+            "session": message.session,
+            "layer": message.layer,
+            "epoch": message.epoch + epoch,
+        }
         link.send(Result(**known, position=position, token_ids=token_ids, hidden=rows))
 
     return at_step(reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from p2pnode.errors import PeerLost
@@ -13,10 +14,16 @@ from p2pnode.types import LayerRange, PeerId
 from tests.support.hostile import SESSION
 
 
-class FakeBlock:
-    """Has layers, and computes nothing."""
+MIDDLE = LayerRange(3, 6)
 
-    layers = LayerRange(3, 6)
+
+class FakeBlock:
+    """Has layers of a model of nine, and computes nothing."""
+
+    spec = SimpleNamespace(num_layers=9)
+
+    def __init__(self, layers: LayerRange = MIDDLE) -> None:
+        self.layers = layers
 
 
 class BrokenLink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,16 @@ from tests.support.hostile import SESSION, hidden, step
 CLIENT, BEFORE, AFTER, STRANGER = (fake_peer_id(number) for number in range(4))
 
 
-class FakeBlock:
-    """Has layers, and computes nothing."""
+MIDDLE = LayerRange(3, 6)
 
-    layers = LayerRange(3, 6)
+
+class FakeBlock:
+    """Has layers of a model of nine, and computes nothing."""
+
+    spec = SimpleNamespace(num_layers=9)
+
+    def __init__(self, layers: LayerRange = MIDDLE) -> None:
+        self.layers = layers
 
 
 class FakeLink:
@@ -208,7 +215,7 @@ def test_a_replacement_sends_nothing_below_send_from() -> None:
 
 
 def test_a_job_computes_an_answer_only_from_send_from_on() -> None:
-    hop = session(send_from=5, next=None)
+    hop = session(send_from=5, next=None, block=FakeBlock(LayerRange(6, 9)))
     job = hop.accept(a_step(0, 4), BEFORE, now=1.0)
     assert job is not None
     assert job.send_from == 5
@@ -221,7 +228,7 @@ def test_a_job_computes_an_answer_only_from_send_from_on() -> None:
 
 
 def test_the_last_hop_keeps_no_journal() -> None:
-    hop = session(next=None)
+    hop = session(next=None, block=FakeBlock(LayerRange(6, 9)))
     assert run(hop, 0, 4)
     assert hop.journal.end == 0
     assert hop.position == 4
