@@ -8,7 +8,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
 import p2pnode
@@ -106,10 +105,10 @@ async def _sweep(
 
 
 def _prepared() -> str:
-    """One compute thread per node is plenty for small models; returns the commit that runs."""
-    torch.set_num_threads(1)
-    # Nodes that die on purpose are no news.
-    logging.getLogger("p2pnode").setLevel(logging.CRITICAL)
+    """Keep quiet about what is done on purpose; returns the commit that runs."""
+    logger = logging.getLogger("p2pnode")
+    if not logger.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.CRITICAL)
     return current_commit(Path(p2pnode.__file__).parent)
 
 

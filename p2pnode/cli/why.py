@@ -8,7 +8,7 @@ from typing import Any
 from p2pnode.cli.output import Output
 from p2pnode.routing.chain import Choice
 from p2pnode.routing.explain import Explanation
-from p2pnode.routing.table import Terms
+from p2pnode.routing.terms import Terms
 
 COLUMNS = (
     "ms per token",
@@ -38,7 +38,7 @@ def show_explanation(output: Output, explanation: Explanation) -> None:
     ]
     rows.append(("and back", *_cells(Terms(way_s=chosen.return_s))))
     rows.append(("chosen", *_cells(_total(chosen))))
-    rows += [(f"not {other.chain}", *_cells(_total(other))) for other in explanation.others]
+    rows += [(f"instead {other.chain}", *_cells(_total(other))) for other in explanation.others]
     output.table(COLUMNS, rows)
     output.say(MEANING)
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 from p2pnode.client.events import ChainChosen, Done, Event, Token
 from p2pnode.client.model import ClientModel, find_client_model
 from p2pnode.client.outcome import Times, done
-from p2pnode.client.router import Experience, SwarmRouter
+from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
 from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
@@ -70,6 +70,7 @@ class Client:
         self._tasks: Tasks
         self._links: Links
         self._reader: SwarmReader
+        self._gossip: Gossip
         self.model: ClientModel
         """The model in use; set by ``async with``."""
 
@@ -78,7 +79,7 @@ class Client:
             network = self._network or _real_network(self._config)
             joined = await stack.enter_async_context(network.join())
             config = self._config
-            gossip = Gossip(
+            gossip = self._gossip = Gossip(
                 joined.transport.peer,
                 None,
                 members=lambda: self._reader.view(max_age_s=READ_EVERY_S),
@@ -149,7 +150,8 @@ class Client:
         text = self.model.codec.stream(prompt_ids, stop)
         pieces: list[str] = []
         finish_reason = "length"
-        session = self._session(prompt_ids, max_tokens, sampling or Sampling())
+        router = self._router()
+        session = self._session(router, prompt_ids, max_tokens, sampling or Sampling())
         chain: Chain | None = None
         try:
             async with session:
@@ -158,7 +160,7 @@ class Client:
                     times.note(clock())
                     if session.chain is not None and session.chain is not chain:
                         chain = session.chain
-                        yield ChainChosen(chain, session.failovers)
+                        yield ChainChosen(chain, session.failovers, router.explain())
                     is_end = token_id in self.model.codec.eos_token_ids
                     pieces.append("" if is_end else text.push(token_id))
                     yield Token(len(session.token_ids) - 1, token_id, pieces[-1])
@@ -188,16 +190,28 @@ class Client:
             raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
         return min(max_tokens, limit - prompt_tokens)
 
-    def _session(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> ChainSession:
+    def _router(self) -> SwarmRouter:
         config = self._config
-        router = SwarmRouter(
+        return SwarmRouter(
             reader=self._reader,
             links=self._links,
             spec=self.model.spec,
             experience=self._experience,
             patience_s=config.no_chain_patience_s,
             local_head=self._has_local_head,
+            wishes=Wishes(
+                max_token_s=config.max_token_s,
+                min_tokens_per_s=config.min_tokens_per_s,
+                explains=config.explains,
+            ),
+            here=lambda: self._gossip.coordinate,
+            rtt_s=self._gossip.rtt_s,
         )
+
+    def _session(
+        self, router: SwarmRouter, prompt: list[int], max_tokens: int, sampling: Sampling
+    ) -> ChainSession:
+        config = self._config
         session = ChainSession(
             links=self._links,
             tasks=self._tasks,

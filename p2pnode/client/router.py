@@ -28,11 +28,13 @@ USUAL_FOR_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
-    """How fast the caller wants the chain to be predicted; None: as fast as there is."""
+class Wishes:
+    """How fast the caller wants the chain to be predicted (None: as fast as there is), and why."""
 
     max_token_s: float | None = None
     min_tokens_per_s: float | None = None
+    explains: bool = False
+    """Whether to remember what a choice was made from."""
 
     def __post_init__(self) -> None:
         for name in ("max_token_s", "min_tokens_per_s"):
@@ -53,18 +55,21 @@ class SwarmRouter:
         experience: Experience,
         patience_s: float,
         local_head: bool,
-        speed: Speed = Speed(),
+        wishes: Wishes = Wishes(),
         here: Callable[[], Coordinate] = Coordinate,
+        rtt_s: Callable[[PeerId], float | None] = lambda peer: None,
     ) -> None:
-        """here: where we are in network space, as gossip has learnt it."""
+        """here, rtt_s: our place in network space and the round trips to peers, as gossip has
+        measured them; of the other peers, the last heartbeat's is taken."""
         self._reader = reader
         self._links = links
         self._spec = spec
         self._experience = experience
         self._patience_s = patience_s
         self._local_head = local_head
-        self._speed = speed
+        self._wishes = wishes
         self._here = here
+        self._rtt_s = rtt_s
         self._asked: tuple[SwarmView, Needs, int] | None = None
         self._predicted: dict[PeerId, tuple[Link, float]] = {}
         self._usual: dict[tuple[LayerRange, int], tuple[float, float | None]] = {}
@@ -109,7 +114,8 @@ class SwarmRouter:
         self._experience.blame(error, self._reader.known(), now, is_linked=is_linked)
 
     def explain(self) -> Explanation | None:
-        """Why the first chain of this session was chosen; None before that."""
+        """Why the chain of this session was chosen; None before that, when nobody wishes to know
+        it, and of a chain that was mended since."""
         if self._asked is None:
             return None
         view, needs, seed = self._asked
@@ -144,9 +150,10 @@ class SwarmRouter:
         draw = random.Random(seed)
         if chain is None:
             found = choose_chain(view, needs, rng=draw)
-            self._asked = (view, needs, seed)
+            self._asked = (view, needs, seed) if self._wishes.explains else None
         else:
             found = mend_chain(view, needs, chain, lost, rng=draw)
+            self._asked = None
         self._experience.begun(found, asyncio.get_running_loop().time())
         self._predicted = _predictions(view, needs, found)
         return found
@@ -156,7 +163,7 @@ class SwarmRouter:
         experience, spec = self._experience, self._spec
         peers = [a.peer for a in view.announcements]
         experience.reputation.saw(peers, now)
-        links = {peer: self._links.get(peer, CONTROL) for peer in peers}
+        rtts_s = {peer: self._measured_rtt_s(peer) for peer in peers}
         return Needs(
             model=spec.name,
             fingerprint=spec.fingerprint,
@@ -164,15 +171,19 @@ class SwarmRouter:
             num_tokens=num_tokens,
             hidden_size=spec.hidden_size,
             local_head=self._local_head,
-            max_token_s=self._speed.max_token_s,
-            min_tokens_per_s=self._speed.min_tokens_per_s,
+            max_token_s=self._wishes.max_token_s,
+            min_tokens_per_s=self._wishes.min_tokens_per_s,
             avoid=experience.avoid(view, now),
-            rtts_s={peer: link.rtt_s for peer, link in links.items() if link and link.rtt_s},
+            rtts_s={peer: rtt_s for peer, rtt_s in rtts_s.items() if rtt_s},
             coordinate=self._here(),
             risk_s=experience.reputation.risk_s(peers, now),
             measured_s=experience.measured_s(now),
             unseen_sessions=experience.unseen(now),
         )
+
+    def _measured_rtt_s(self, peer: PeerId) -> float | None:
+        link = self._links.get(peer, CONTROL)
+        return self._rtt_s(peer) or (link.rtt_s if link else None)
 
 
 def _predictions(view: SwarmView, needs: Needs, chain: Chain) -> dict[PeerId, tuple[Link, float]]:

@@ -40,6 +40,8 @@ MAX_FUTURE_S = 5.0
 MAX_AGE_S = 300.0
 OWN_PACE_S = 0.4
 """Digests of one peer are taken this often; those between are news at the next exchange."""
+JITTER = 0.25
+"""Of the intervals between healths of ours: a swarm must not speak all at once."""
 RETRY_DEAD = 0.1
 """The share of turns that go to the dead: a partition may have healed."""
 
@@ -73,6 +75,7 @@ class Core:
         self._accusations = Accusations(peer, sign)
         self._told: Health | None = None
         self._told_at = -math.inf
+        self._stretch = 1.0
         self._sequence = 0
         self._is_accused = False
 
@@ -95,8 +98,10 @@ class Core:
         placed = dataclasses.replace(health, coordinate=self.vivaldi.coordinate)
         since_s = now - self._told_at
         must = at_once or (self._is_accused and since_s >= OWN_PACE_S)
-        if not must and not pace.is_due(self._told, placed, since_s, self.num_peers):
+        paced_s = since_s / self._stretch
+        if not must and not pace.is_due(self._told, placed, paced_s, self.num_peers):
             return None
+        self._stretch = self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._sequence = max(self._sequence + 1, round(wall * 1000))
         dated = dataclasses.replace(placed, sequence=self._sequence, issued_at=wall)
         digest = seal_digest(dated, self._sign)
@@ -111,16 +116,15 @@ class Core:
 
     def receive(self, sender: PeerId, sync: Sync, now: float, wall: float) -> Sync | None:
         """Take what somebody sent; what to answer. Raises PeerMisbehaved at its limit."""
-        if not self.guard.allows(sender, now):
+        num_claims = len(sync.digests) + len(sync.suspicions)
+        if not self.guard.allows(sender, now, 1.0 + num_claims):
             return None
         if sync.place:
             self.vivaldi.met(sender, read_place(sync.place))
         for data in sync.digests:
-            if self.guard.allows(sender, now):
-                self._take(sender, data, now, wall)
+            self._take(sender, data, now, wall)
         for data in sync.suspicions:
-            if self.guard.allows(sender, now):
-                self._take_suspicion(sender, data, now)
+            self._take_suspicion(sender, data, now)
         return self._answer(sync) if sync.turn < NUM_TURNS else None
 
     def _answer(self, sync: Sync) -> Sync | None:

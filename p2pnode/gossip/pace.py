@@ -13,7 +13,7 @@ from p2pnode.types import Coordinate, Health
 SOON_S = 1.0
 SOON_PER_PEER_S = 0.04
 REFRESH_S = 10.0
-REFRESH_PER_PEER_S = 0.06
+REFRESH_PER_PEER_S = 0.08
 MOVED_S = 0.01
 COORDINATE_FACTOR = 3.0
 """A moved coordinate alone waits so many times longer than other changes."""

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from p2pnode.errors import BadRequest
 from p2pnode.lab.memory_runner import run_in_memory
 from p2pnode.lab.result import Trial
@@ -57,9 +59,19 @@ async def _memory(cache: Path, commit: str) -> AsyncIterator[Backend]:
     async def backend(scenario: Scenario) -> Trial:
         # Virtual time is a loop of its own, so it needs a thread of its own.
         loop, run = asyncio.get_running_loop(), functools.partial(run_in_memory, commit=commit)
-        return await loop.run_in_executor(None, run, scenario, cache)
+        running = loop.run_in_executor(None, run, scenario, cache)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])  # so that it cleans up behind itself
+            raise
 
-    yield backend
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of a small model more would wait for each other
+    try:
+        yield backend
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @asynccontextmanager

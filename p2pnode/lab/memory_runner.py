@@ -32,8 +32,8 @@ from p2pnode.lab.virtual_time import Deadlock, run_virtual
 from p2pnode.net.memory import Line, fake_peer_id
 from p2pnode.types import Chain
 
-HANGS_AFTER_S = 300.0
-"""Virtual seconds: longer than every patience of a client together."""
+HANGS_AFTER_S = 120.0
+"""Virtual seconds without a token: longer than every patience of a client together."""
 STARTS_WITHIN_S = 20.0
 FIGURE_S = 0.001
 """What a node without compute time announces."""
@@ -77,22 +77,22 @@ class MemoryRun:
         loop = asyncio.get_running_loop()
         with noted_failures(lambda: self.failures_s.append(loop.time())):
             async with memory_swarm(self.scenario, self.task, self.cache) as (swarm, nodes):
-                planned = Plan(self, swarm, nodes)
+                plan = Plan(self, swarm, nodes)
                 try:
-                    async with asyncio.timeout(HANGS_AFTER_S):
-                        async with swarm.client() as client:
-                            await self._generate(client, planned)
+                    async with asyncio.timeout(HANGS_AFTER_S) as limit, swarm.client() as client:
+                        await self._generate(client, plan, limit)
                 except TimeoutError:
                     self.is_hung = True
                 except P2PNodeError as error:
                     self.error = f"{error.kind}: {error}"
 
-    async def _generate(self, client: Client, plan: Plan) -> None:
+    async def _generate(self, client: Client, plan: Plan, limit: asyncio.Timeout) -> None:
         loop, task = asyncio.get_running_loop(), self.task
         plan.at_start()
         options: dict[str, Any] = {"max_tokens": task.max_tokens, "sampling": task.sampling}
         async with aclosing(client.stream(list(task.prompt_ids), **options)) as events:
             async for event in events:
+                limit.reschedule(loop.time() + HANGS_AFTER_S)
                 if isinstance(event, Token):
                     self.token_ids.append(event.token_id)
                     self.token_times_s.append(loop.time())
@@ -218,7 +218,7 @@ async def memory_swarm(
     """The scenario's nodes on its links, serving if they can; by name."""
     names = [*scenario.members, CLIENT]
     peers = [*map(fake_peer_id, range(len(names) - 1)), fake_peer_id(FIRST_CLIENT)]
-    config = {"standby": scenario.standby}
+    config = {"standbys": scenario.standby}
     async with LocalSwarm(
         task.folder, cache=cache, seed=scenario.seed, latency_s=0.0, config=config
     ) as swarm:
@@ -265,9 +265,10 @@ def noted_failures(note: Callable[[], None]) -> Iterator[None]:
     logger = logging.getLogger("p2pnode.pipeline")
     handler = _OnFailure(note)
     level, propagates = logger.level, logger.propagate
+    if not logger.isEnabledFor(logging.WARNING):  # then nobody else wants to hear of it
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
     logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
     try:
         yield
     finally:

@@ -86,6 +86,22 @@ def read_record(file: Path) -> tuple[dict[str, Any], list[Trial]]:
     return head, [Trial.from_json(line) for line in lines[1:]]
 
 
+def latest_record(folder: Path, **wanted: Any) -> tuple[Path, dict[str, Any], list[Trial]] | None:
+    """The newest complete sweep whose first line says what is wanted; None without one.
+
+    Files that are no records are passed over. The file's time is when it was completed.
+    """
+    files = sorted(folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        try:
+            head, trials = read_record(file)
+        except BadRequest:
+            continue
+        if wanted.items() <= head.items():
+            return file, head, trials
+    return None
+
+
 def _done(part: Path, head: str) -> dict[str, Trial]:
     lines = _lines(part)
     if not lines or lines[0] != head:

@@ -199,7 +199,8 @@ def _learnt(rng: random.Random, rtts_s: Sequence[Sequence[float]]) -> tuple[Coor
             for other in rng.sample(range(len(nodes)), PROBES):
                 if other != index:
                     measured_s = rtts_s[index][other] * (1.0 + rng.random() * JITTER)
-                    node.measured(names[other], measured_s, nodes[other].coordinate)
+                    node.measured(names[other], measured_s)
+                    node.met(names[other], nodes[other].coordinate)
     return tuple(node.coordinate for node in nodes)
 
 

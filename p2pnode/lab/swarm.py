@@ -108,6 +108,10 @@ class LocalSwarm:
         latency_s: float = 0.0,
         config: dict[str, Any] | None = None,
     ) -> None:
+        """config: settings of `NodeConfig` and `ClientConfig`; those of one are not the other's."""
+        unknown = (config or {}).keys() - _names(NodeConfig) - _names(ClientConfig)
+        if unknown:
+            raise ValueError(f"neither nodes nor clients have a setting {', '.join(unknown)}")
         files = find_model(str(folder), cache=cache)
         self.folder = files.folder
         self.spec = read_spec(files.folder, files.name, files.fingerprint)
@@ -177,7 +181,6 @@ class LocalSwarm:
         own = {
             "cache": node.home,
             "wall_clock": lambda: self.wall_clock() + node.clock_offset_s,
-            "rng": self._rng(node.peer),
         }
         config = _config(NodeConfig, {**self._config, **own})
         server = BlockServer(
@@ -193,10 +196,6 @@ class LocalSwarm:
                 await server.run(joined)
         except DaemonDied:
             return  # killed by `kill`
-
-    def _rng(self, peer: PeerId) -> random.Random:
-        """The draws of one participant: the same ones in each run."""
-        return random.Random(f"{self._seed}/{peer}")
 
     def node(self, peer: PeerId) -> LabNode:
         """The node of that id."""
@@ -236,9 +235,12 @@ class LocalSwarm:
         """A client of this swarm, to be entered with ``async with``."""
         identity = fake_identity(FIRST_CLIENT + len(self.client_peers))
         self.client_peers.append(identity.peer)
-        config = _config(ClientConfig, {**self._config, "rng": self._rng(identity.peer)})
+        config = _config(ClientConfig, self._config)
         member = LabMember(self, identity)
-        return Client(model=str(self.folder), config=config, network=member, **options)
+        client = Client(model=str(self.folder), config=config, network=member, **options)
+        # Which of several equal peers it takes must be the same in each run.
+        client._experience.rng = random.Random(f"{self._seed}/{identity.peer}")
+        return client
 
 
 def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 16) -> Figures:
@@ -257,8 +259,12 @@ def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 1
 
 def _config(cls: type[T], values: dict[str, Any]) -> T:
     """A config of that class from those of the values that it knows."""
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = _names(cls)
     return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _names(cls: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
 
 
 def split(num_layers: int, parts: int) -> Sequence[str]:

@@ -66,11 +66,13 @@ def plan(sweep: Sweep, cache: Path) -> list[Scenario]:
     cache: see `find_model`. Raises BadRequest when the model has fewer layers than hops.
     """
     base = _undisturbed(sweep, cache)
-    return [
-        _trial(sweep, base, hop, token, index)
+    hops = [
+        [_trial(sweep, base, hop, token, index) for index, token in enumerate(tokens)]
         for hop, tokens in enumerate(_tokens(sweep))
-        for index, token in enumerate(tokens)
     ]
+    # Hop after hop at each token: a real victim is started again while others are tried.
+    rounds = itertools.zip_longest(*hops)
+    return [trial for trials in rounds for trial in trials if trial is not None]
 
 
 async def run_sweep(
@@ -93,18 +95,15 @@ async def run_sweep(
 
 def _tokens(sweep: Sweep) -> list[list[int]]:
     """For each hop the tokens at which it breaks; 0 is in prefill."""
-    every = list(range(sweep.tokens))
-    if sweep.trials is None:
-        return [every] * sweep.hops
-    shares = [
-        sweep.trials // sweep.hops + (hop < sweep.trials % sweep.hops) for hop in range(sweep.hops)
-    ]
-    return [
-        [every[index * len(every) // share] for index in range(min(share, len(every)))]
-        if share <= len(every)
-        else every
-        for share in shares
-    ]
+    hops, trials = sweep.hops, sweep.trials
+    if trials is None:
+        trials = hops * sweep.tokens
+    shares = [trials // hops + (hop < trials % hops) for hop in range(hops)]
+    return [_spread(sweep.tokens, min(share, sweep.tokens)) for share in shares]
+
+
+def _spread(num_tokens: int, num: int) -> list[int]:
+    return [index * num_tokens // num for index in range(num)]
 
 
 def _trial(sweep: Sweep, base: Scenario, hop: int, token: int, index: int) -> Scenario:

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from datetime import time as ClockTime
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -140,54 +140,55 @@ class Busy:
             await asyncio.sleep(SAMPLE_INTERVAL_S)
 
 
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """Seconds on all cores together, at some moment."""
+
+    at: float
+    idle_s: float
+    own_s: float
+    """Used by us and our children."""
+
+    @classmethod
+    def now(cls, at: float, ours: Iterable[psutil.Process]) -> Self:
+        """Ask the system."""
+        times = psutil.cpu_times()
+        idle_s = times.idle + getattr(times, "iowait", 0.0)
+        return cls(at, idle_s, sum(map(_cpu_s, ours)))
+
+    def share_of_others(self, before: CpuTimes, num_cores: int) -> float:
+        """What others have used since then, 0 to 1."""
+        cores_s = num_cores * (self.at - before.at)
+        if cores_s <= 0:
+            return 0.0
+        # A child that has ended takes its seconds along: others have not worked less for it.
+        own_s = max(0.0, self.own_s - before.own_s)
+        return min(max((cores_s - (self.idle_s - before.idle_s) - own_s) / cores_s, 0.0), 1.0)
+
+
 @dataclass(slots=True)
 class LoadOfOthers:
     """The share of processor or GPU, whichever is more, that is not used by us or our children.
 
-    Calling it measures since the last call; the first one gives 0. The GPU is asked where
+    Calling it measures since the last call; the first one gives the GPU alone, which is asked where
     nvidia-ml-py is installed.
     """
 
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
-    _last: tuple[float, float, float] | None = None
+    _last: CpuTimes | None = None
 
     def __call__(self) -> float:
-        ours = _our_processes()
-        return max(self._processor(ours), self._gpu({process.pid for process in ours}))
-
-    def _processor(self, ours: list[psutil.Process]) -> float:
-        times = psutil.cpu_times()
-        idle_s = times.idle + getattr(times, "iowait", 0.0)
-        now, own_s = self.clock(), sum(map(_cpu_s, ours))
-        last, self._last = self._last, (now, idle_s, own_s)
-        if last is None or now <= last[0]:
-            return 0.0
-        cores = (psutil.cpu_count() or 1) * (now - last[0])
-        # A child that has ended takes its seconds along: never count that as others' idleness.
-        used = cores - (idle_s - last[1]) - max(0.0, own_s - last[2])
-        return min(max(used / cores, 0.0), 1.0)
-
-    def _gpu(self, ours: set[int]) -> float:
-        """The most that other processes use of any NVIDIA GPU; 0 where that cannot be told."""
-        try:
-            nvml = import_module("pynvml")
-        except ImportError:
-            return 0.0
-        since_us = int((self.wall_clock() - 2.0 * SAMPLE_INTERVAL_S) * 1e6)
-        try:
-            nvml.nvmlInit()
-            try:
-                gpus = range(nvml.nvmlDeviceGetCount())
-                return max((_used_by_others(nvml, i, ours, since_us) for i in gpus), default=0.0)
-            finally:
-                nvml.nvmlShutdown()
-        except nvml.NVMLError as error:
-            log.debug("GPU load unknown: error=%s", error)
-            return 0.0
+        ours = our_processes()
+        last, self._last = self._last, CpuTimes.now(self.clock(), ours)
+        cores = psutil.cpu_count() or 1
+        processor = self._last.share_of_others(last, cores) if last else 0.0
+        since = self.wall_clock() - 2.0 * SAMPLE_INTERVAL_S
+        return max(processor, gpu_share_of_others(_nvml(), {each.pid for each in ours}, since))
 
 
-def _our_processes() -> list[psutil.Process]:
+def our_processes() -> list[psutil.Process]:
+    """This one and all that it has started, and they."""
     this = psutil.Process(os.getpid())
     try:
         return [this, *this.children(recursive=True)]
@@ -201,6 +202,35 @@ def _cpu_s(process: psutil.Process) -> float:
     except psutil.Error:  # it has just ended
         return 0.0
     return float(times.user + times.system)
+
+
+def _nvml() -> Any:
+    """The module of nvidia-ml-py; None where that is not installed."""
+    try:
+        return import_module("pynvml")
+    except ImportError:
+        return None
+
+
+def gpu_share_of_others(nvml: Any, ours: set[int], since: float) -> float:
+    """The most that processes other than these use of any NVIDIA GPU; 0 where nobody can tell.
+
+    nvml: the module of nvidia-ml-py, or None; since: seconds since the epoch
+    """
+    if nvml is None:
+        return 0.0
+    try:
+        nvml.nvmlInit()
+        try:
+            gpus = range(nvml.nvmlDeviceGetCount())
+            return max(
+                (_used_by_others(nvml, i, ours, int(since * 1e6)) for i in gpus), default=0.0
+            )
+        finally:
+            nvml.nvmlShutdown()
+    except nvml.NVMLError as error:
+        log.debug("GPU load unknown: error=%s", error)
+        return 0.0
 
 
 def _used_by_others(nvml: Any, index: int, ours: set[int], since_us: int) -> float:

@@ -54,8 +54,7 @@ class Configuration:
         so later (`check_rerouted`, or a `Fault`).
         """
         keep = positions(self.hops, len(self.token_ids))
-        is_new = [hop.link is None for hop in self.hops]
-        new = [index for index, new in enumerate(is_new) if new]
+        new = [index for index, hop in enumerate(self.hops) if not hop.is_open]
         for hop in self.hops:
             hop.expect_nothing()
         try:
@@ -68,7 +67,7 @@ class Configuration:
             what = f"did not take its place in the chain within {timeout_s:g} s"
             raise PeerTimeout(silent.peer, what) from error
         for index, hop in enumerate(self.hops):
-            if not is_new[index]:
+            if index not in new:
                 hop.send(self.reroute(index, hop, keep[index], self._sends_from(index, keep)))
             hop.held = keep[index]
 
@@ -121,7 +120,8 @@ class Configuration:
 
 async def connect(links: Links, hop: HopState) -> None:
     """Have a chain link to that hop's peer; raises PeerError."""
-    hop.link = await links.connect(hop.peer, hop.hop.addresses)
+    if hop.link is None:
+        hop.link = await links.connect(hop.peer, hop.hop.addresses)
 
 
 async def ask(hop: HopState, request: Open | Reroute) -> Any:
@@ -133,6 +133,7 @@ async def ask(hop: HopState, request: Open | Reroute) -> Any:
         raise PeerRefused(hop.peer, answer.reason[:300], answer.retry_after_s)
     if isinstance(request, Open) and not isinstance(answer, Opened):
         raise PeerMisbehaved(hop.peer, f"answered with {type(answer).__name__}")
+    hop.is_open = True
     return answer
 
 

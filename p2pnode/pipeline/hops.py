@@ -25,6 +25,8 @@ class HopState:
     """A lower bound of the positions that it has computed and journalled."""
     replays_from: int = 0
     """The first position whose output it can send again."""
+    is_open: bool = False
+    """Whether it has a place for the session."""
     is_lost: bool = False
     gives_way: bool = False
     """It leaves, or its standby is faster: to be replaced when that costs nothing."""

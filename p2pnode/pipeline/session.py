@@ -28,7 +28,7 @@ from p2pnode.pipeline.spares import keep_warm
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, Hop, ModelSpec, Sampling
+from p2pnode.types import Chain, ModelSpec, Sampling
 from p2pnode.wire.messages import SESSION_BYTES, Close, Step
 
 log = logging.getLogger(__name__)
@@ -200,8 +200,10 @@ class ChainSession:
 
     def _adopt(self, chain: Chain) -> None:
         """Keep the states of surviving hops; free those that are no longer needed."""
-        kept: dict[Hop, HopState] = {state.hop: state for state in self.hops if not state.is_lost}
-        states = [kept[hop] if hop in kept else HopState(hop) for hop in chain.hops]
+        kept = {(s.peer, s.hop.layers): s for s in self.hops if not s.is_lost}
+        states = [kept.get((hop.peer, hop.layers)) or HopState(hop) for hop in chain.hops]
+        for state, hop in zip(states, chain.hops, strict=True):
+            state.hop = hop
         for state in self.hops:
             if state not in states:
                 self._send_close(state)

@@ -130,8 +130,7 @@ class Standbys:
         self._opening.append(state)
         try:
             async with asyncio.timeout(self._open_timeout_s):
-                if state.link is None:
-                    await connect(self._links, state)
+                await connect(self._links, state)
                 answer = await ask(state, request)
                 state.held = min(state.held, getattr(answer, "position", 0))
                 self.states[index] = state

@@ -6,14 +6,15 @@ of about the same cost comes from an ``rng`` of the caller's. Without one the ch
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2pnode.routing.needs import Needs
+from p2pnode.routing.needs import Draw, Needs
 from p2pnode.routing.search import Gap, Way, cheapest
-from p2pnode.routing.table import SUSPECT_COST_S, Table, Terms
+from p2pnode.routing.table import Table
+from p2pnode.routing.terms import SUSPECT_COST_S, Terms
 from p2pnode.routing.trouble import no_chain, too_slow
 from p2pnode.types import (
     Announcement,
@@ -24,9 +25,6 @@ from p2pnode.types import (
     PeerId,
     SwarmView,
 )
-
-if TYPE_CHECKING:
-    from random import Random
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +49,29 @@ class Choice:
 
 
 def choose_chain(
-    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Random | None = None
+    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Draw | None = None
 ) -> Chain:
     """Cheapest chain over all layers, within one numerics class and the limits of ``needs``.
 
     Raises NoChain with the missing layers, or with the hop that makes every chain too slow;
     PromptTooLong when only room is missing.
     """
-    return choose(view, needs, numerics=numerics, rng=rng).chain
+    return choose(view, needs, tables_of(view, needs, numerics, rng)).chain
 
 
-def choose(
-    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Random | None = None
-) -> Choice:
-    """See `choose_chain`; with the terms of the sum."""
-    tables = tables_of(view, needs, numerics, rng)
-    choice = _best(tables, needs)
+def choose(view: SwarmView, needs: Needs, tables: Mapping[str, Table]) -> Choice:
+    """See `choose_chain`; with the terms of the sum.
+
+    tables: of this view and these needs, by `tables_of`
+    """
+    choice = cheapest_choice(tables, needs)
     if choice is None:
         raise no_chain(view, needs, usable_peers(view, needs))
     if needs.limit_s is None or choice.time_s <= needs.limit_s:
         return choice
     # The cheapest weighs risks, too; asked for a limit, time alone counts.
-    fastest = _best({name: _timed(table) for name, table in tables.items()}, needs) or choice
+    timed = {name: _timed(table) for name, table in tables.items()}
+    fastest = cheapest_choice(timed, needs) or choice
     if fastest.time_s > needs.limit_s:
         raise too_slow(needs, fastest.chain, fastest.terms, fastest.return_s)
     return fastest
@@ -84,7 +83,7 @@ def mend_chain(
     chain: Chain,
     lost: frozenset[int],
     *,
-    rng: Random | None = None,
+    rng: Draw | None = None,
 ) -> Chain:
     """The chain with the hops at the ``lost`` indexes replaced and the others kept as they are.
 
@@ -113,7 +112,7 @@ def mend_chain(
         if way is None:
             return choose_chain(view, needs, numerics=chain.numerics, rng=rng)
         hops.extend(_hops(way))
-    return Chain(tuple(hops), chain.numerics)
+    return Chain(_carried(hops, needs), chain.numerics)
 
 
 def choose_standby(
@@ -137,7 +136,9 @@ def choose_standby(
         if a.numerics == chain.numerics and a.layers.covers(hop.layers) and a.peer not in others
     ]
     leaving = {peer for peer, each in view.health.items() if each.health.is_draining}
-    usable = [a for a in usable if a.peer not in leaving]
+    barred = {b for a, b in needs.avoid.links if a == before}
+    barred |= {a for a, b in needs.avoid.links if b == after}
+    usable = [a for a in usable if a.peer not in leaving | barred]
     table = Table.of(view, usable, needs, chain.numerics, None)
     gap = Gap(hop.layers, before, after)
     neighbours = _members(view, needs, chain)
@@ -152,7 +153,7 @@ def choose_standby(
 
 
 def tables_of(
-    view: SwarmView, needs: Needs, numerics: str | None, rng: Random | None
+    view: SwarmView, needs: Needs, numerics: str | None, rng: Draw | None
 ) -> dict[str, Table]:
     """A table per numerics class (or of that one alone), by its name."""
     usable = usable_peers(view, needs)
@@ -193,7 +194,8 @@ def _is_there(view: SwarmView, needs: Needs, peer: PeerId) -> bool:
     return has_room and known.liveness is not Liveness.DEAD
 
 
-def _best(tables: dict[str, Table], needs: Needs) -> Choice | None:
+def cheapest_choice(tables: Mapping[str, Table], needs: Needs) -> Choice | None:
+    """The cheapest chain of any of the tables, whatever the limits say."""
     whole = Gap(LayerRange(0, needs.num_layers))
     ways = []
     for name, table in tables.items():
@@ -218,7 +220,17 @@ def choice_of(way: Way, numerics: str) -> Choice:
 
 def _hops(way: Way) -> tuple[Hop, ...]:
     peers = way.table.peers
-    return tuple(Hop(peers[i].peer, layers, peers[i].addresses) for i, layers in way.hops)
+    hops = [Hop(peers[i].peer, layers, peers[i].addresses) for i, layers in way.hops]
+    return _carried(hops, way.table.needs)
+
+
+def _carried(hops: Sequence[Hop], needs: Needs) -> tuple[Hop, ...]:
+    """The same hops; those that the hop before cannot reach get their input from the client."""
+    before = [None, *(hop.peer for hop in hops)]
+    return tuple(
+        replace(hop, is_carried=(previous, hop.peer) in needs.avoid.links)
+        for previous, hop in zip(before, hops, strict=False)
+    )
 
 
 def _timed(table: Table) -> Table:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2pnode.routing.chain import Choice, choice_of, choose, tables_of, usable_peers
-from p2pnode.routing.needs import Needs
-from p2pnode.routing.search import Gap, cheapest
+from p2pnode.routing.chain import Choice, cheapest_choice, choose, tables_of, usable_peers
+from p2pnode.routing.needs import Draw, Needs
 from p2pnode.routing.table import Table
-from p2pnode.types import LayerRange, SwarmView
-
-if TYPE_CHECKING:
-    from random import Random
+from p2pnode.types import Chain, SwarmView
 
 NUM_OTHERS = 3
 
@@ -33,21 +28,18 @@ class Explanation:
 
 
 def explain(
-    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Random | None = None
+    view: SwarmView, needs: Needs, *, numerics: str | None = None, rng: Draw | None = None
 ) -> Explanation:
     """What `choose_chain` takes with these arguments, and what else there was; raises as it does.
 
     rng: in the same state, for the same draw
     """
-    state = rng.getstate() if rng else None
-    chosen = choose(view, needs, numerics=numerics, rng=rng)
-    if rng and state:
-        rng.setstate(state)
     tables = tables_of(view, needs, numerics, rng)
-    found: dict[object, Choice] = {}
+    chosen = choose(view, needs, tables)
+    found: dict[Chain, Choice] = {}
     for name, table in tables.items():
         for part in _parts(table, chosen):
-            choice = _best(part, needs, name)
+            choice = cheapest_choice({name: part}, needs)
             if choice is not None and choice.chain != chosen.chain:
                 found.setdefault(choice.chain, choice)
     others = sorted(found.values(), key=lambda choice: choice.total_s)[:NUM_OTHERS]
@@ -60,9 +52,3 @@ def _parts(table: Table, chosen: Choice) -> list[Table]:
     indexes = [i for i, a in enumerate(table.peers) if a.peer in members]
     every = np.arange(len(table.peers))
     return [table, *(table.only(np.delete(every, index)) for index in indexes)]
-
-
-def _best(table: Table, needs: Needs, numerics: str) -> Choice | None:
-    whole = Gap(LayerRange(0, needs.num_layers))
-    way = cheapest(table, whole, num_layers=needs.num_layers, neighbours=table)
-    return None if way is None else choice_of(way, numerics)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from p2pnode.types import Coordinate, PeerId
 
 Link = tuple[PeerId | None, PeerId]
 """(from, to) of two neighbouring hops; from None is the client."""
+
+
+class Draw(Protocol):
+    """What `random.Random` is to us."""
+
+    def random(self) -> float:
+        """A number from 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2pnode.routing.table import UNKNOWN_RTT_S, Floats, Indexes, Table
+from p2pnode.routing.table import UNKNOWN_RTT_S, Table
+from p2pnode.routing.terms import Floats, Indexes
 from p2pnode.types import LayerRange, PeerId
 
 FIRST_PER_LAYER = 16

@@ -9,76 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pnode.routing.needs import Needs
+from p2pnode.routing.needs import Draw, Needs
 from p2pnode.routing.steps import step_s
+from p2pnode.routing.terms import Floats, Indexes, Terms, extras_s, queues_s, risks_s, sane_s
 from p2pnode.types import (
     DTYPE_BYTES,
     Announcement,
     Coordinate,
-    Health,
     LayerRange,
-    Liveness,
-    PeerHealth,
     PeerId,
     SwarmView,
 )
 
-if TYPE_CHECKING:
-    from random import Random
-
-Floats = NDArray[np.float64]
-Indexes = NDArray[np.intp]
-
 UNKNOWN_RTT_S = 0.03
-SUSPECT_COST_S = 10.0
-"""It may be gone. Worse is one that will be, worst one that has failed us lately; all of them are
-better than none."""
-DRAINING_COST_S = 100.0
-AVOIDED_COST_S = 1000.0
-LOAD_SHARE = 1.0
-"""How much of its step time a session on a peer is in the way of another one's step: at the worst
-each waits for all others."""
-SPREAD_SHARE = 0.5
-"""Up to how much of its step time a draw adds: sessions that others begin right now."""
-ERROR_COST_S = 0.005
-"""What each error costs that a peer tells of itself, e.g. of its memory."""
-MAX_ERRORS = 20
+CARRIED_COST_S = 1.0
+"""What it costs besides to go through the client: its uplink, and it must stay."""
 UNSURE_FROM = 0.5
 """Coordinates with a smaller error are believed, with an error of 1 not at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What one hop adds to the sum; only the risk and the spread are no predicted time."""
-
-    queue_s: float = 0.0
-    """Waiting for the device."""
-    compute_s: float = 0.0
-    way_s: float = 0.0
-    """Half the round trip from the hop before."""
-    transfer_s: float = 0.0
-    """The bytes, on the uplink of the hop before."""
-    measured_s: float = 0.0
-    """What steps took more (or less) than this sum predicted."""
-    risk_s: float = 0.0
-    """Reputation, suspicion, leaving, errors."""
-    spread_s: float = 0.0
-    """A draw: load that nobody has seen yet, another one for each session."""
-
-    @property
-    def time_s(self) -> float:
-        """The predicted time."""
-        return self.queue_s + self.compute_s + self.way_s + self.transfer_s + self.measured_s
-
-    @property
-    def total_s(self) -> float:
-        """The sum that is compared."""
-        return self.time_s + self.risk_s + self.spread_s
+SPREAD_SHARE = 0.5
+"""Up to how much of its step time a draw adds: sessions that others begin right now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +68,7 @@ class Table:
         peers: Sequence[Announcement],
         needs: Needs,
         numerics: str,
-        rng: Random | None,
+        rng: Draw | None,
     ) -> Self:
         """Read announcements, health and experience once; ``rng`` draws the spread."""
         known = [view.health.get(a.peer) for a in peers]
@@ -125,9 +79,7 @@ class Table:
         row_bytes *= needs.step_tokens
         lengths = np.array([len(a.layers) for a in peers], dtype=np.float64)
         measured = _rtts(peers, needs)
-        places = np.array([c.place for c in coordinates], dtype=np.float64).reshape(-1, 3)
-        heights_s = np.array([c.height_s for c in coordinates], dtype=np.float64)
-        trust = _trust(np.array([c.error for c in coordinates], dtype=np.float64))
+        places, heights_s, trust = _places(coordinates)
         is_measured = ~np.isnan(measured)
         away_s = _from_here(needs.coordinate, places, heights_s, trust)
         draws = [rng.random() for _ in peers] if rng else [0.0] * len(peers)
@@ -136,11 +88,11 @@ class Table:
             needs=needs,
             start=np.array([a.layers.start for a in peers], dtype=np.intp),
             stop=np.array([a.layers.stop for a in peers], dtype=np.intp),
-            layer_s=np.array(block_s) / lengths,
-            queue_s=_queues(peers, told, block_s, needs),
-            extra_s=_extras(peers, needs),
-            risk_s=_risks(peers, known, needs),
-            spread_s=np.array(draws) * SPREAD_SHARE * np.array(block_s),
+            layer_s=sane_s(np.array(block_s, dtype=np.float64)) / lengths,
+            queue_s=sane_s(queues_s(peers, told, block_s, needs)),
+            extra_s=extras_s(peers, needs),
+            risk_s=risks_s(peers, known, needs),
+            spread_s=np.array(draws) * SPREAD_SHARE * sane_s(np.array(block_s, dtype=np.float64)),
             client_rtt_s=np.where(is_measured, measured, away_s),
             is_measured=is_measured,
             places=places,
@@ -193,7 +145,10 @@ class Table:
         return away_s
 
     def ways_s(self, rows: Indexes, columns: Indexes) -> Floats:
-        """[rows, columns]: from each peer to each other one; infinite where that cannot be."""
+        """[rows, columns]: from each peer to each other one; infinite to itself.
+
+        Where the one cannot reach the other, by way of the client.
+        """
         way_s = self.rtt_s(rows, columns) / 2.0 + self.send_s[rows][:, None]
         way_s[rows[:, None] == columns[None, :]] = np.inf
         if not self.needs.measured_s and not self.needs.avoid.links:
@@ -207,7 +162,9 @@ class Table:
                 way_s[at] = max(0.0, way_s[at] + own_s)
         for before, peer in self.needs.avoid.links:
             if before in row_of and peer in column_of:
-                way_s[row_of[before], column_of[peer]] = np.inf
+                row, column = row_of[before], column_of[peer]
+                around_s = self.client_rtt_s[rows[row]] + self.client_rtt_s[columns[column]]
+                way_s[row, column] = around_s / 2.0 + CARRIED_COST_S
         return way_s
 
     def first_way_s(self, index: int) -> float:
@@ -251,6 +208,20 @@ def _rtts(peers: Sequence[Announcement], needs: Needs) -> Floats:
     return np.array([needs.rtts_s.get(a.peer, np.nan) for a in peers], dtype=np.float64)
 
 
+def _places(coordinates: Sequence[Coordinate]) -> tuple[Floats, Floats, Floats]:
+    """([peers, 3] places, heights, how much each is believed); one that cannot be is unknown."""
+    places = np.array([c.place for c in coordinates], dtype=np.float64).reshape(-1, 3)
+    heights_s = np.array([c.height_s for c in coordinates], dtype=np.float64)
+    trust = _trust(np.array([c.error for c in coordinates], dtype=np.float64))
+    is_place = np.isfinite(places).all(axis=1) & (heights_s >= 0.0) & np.isfinite(trust)
+    is_place &= np.isfinite(heights_s)
+    return (
+        np.where(is_place[:, None], places, 0.0),
+        np.where(is_place, heights_s, 0.0),
+        np.where(is_place, trust, 0.0),
+    )
+
+
 def _trust(errors: Floats) -> Floats:
     sure: Floats = np.clip((1.0 - errors) / (1.0 - UNSURE_FROM), 0.0, 1.0)
     return sure
@@ -261,41 +232,3 @@ def _from_here(here: Coordinate, places: Floats, heights_s: Floats, trust: Float
     both = np.minimum(trust, _trust(np.array(here.error)))
     rtt_s: Floats = both * away_s + (1.0 - both) * UNKNOWN_RTT_S
     return rtt_s
-
-
-def _queues(
-    peers: Sequence[Announcement],
-    told: Sequence[Health | None],
-    block_s: Sequence[float],
-    needs: Needs,
-) -> Floats:
-    """What steps have waited lately, or what the sessions that are there will make them wait."""
-    waits = []
-    for a, health, step in zip(peers, told, block_s, strict=True):
-        sessions = needs.unseen_sessions.get(a.peer, 0) + (health.num_sessions if health else 0)
-        waits.append(max(health.queue_s if health else 0.0, LOAD_SHARE * sessions * step))
-    return np.array(waits, dtype=np.float64)
-
-
-def _extras(peers: Sequence[Announcement], needs: Needs) -> Floats:
-    """The least excess of all measured ways to a peer: what they share is the peer's own."""
-    least: dict[PeerId, float] = {}
-    for (_, peer), excess_s in needs.measured_s.items():
-        least[peer] = min(least.get(peer, excess_s), excess_s)
-    return np.array([max(0.0, least.get(a.peer, 0.0)) for a in peers], dtype=np.float64)
-
-
-def _risks(
-    peers: Sequence[Announcement], known: Sequence[PeerHealth | None], needs: Needs
-) -> Floats:
-    risks = []
-    for a, each in zip(peers, known, strict=True):
-        risk_s = needs.risk_s.get(a.peer, 0.0)
-        risk_s += AVOIDED_COST_S if a.peer in needs.avoid.slow else 0.0
-        if each is not None:
-            risk_s += SUSPECT_COST_S if each.liveness is Liveness.SUSPECT else 0.0
-            risk_s += DRAINING_COST_S if each.health.is_draining else 0.0
-            for _, count in each.health.errors:
-                risk_s += ERROR_COST_S * min(MAX_ERRORS, count)
-        risks.append(risk_s)
-    return np.array(risks, dtype=np.float64)

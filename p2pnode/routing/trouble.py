@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from p2pnode.errors import NoChain, P2PNodeError, PromptTooLong
 from p2pnode.routing.needs import Needs
-from p2pnode.routing.table import Terms
+from p2pnode.routing.terms import Terms
 from p2pnode.types import Announcement, Chain, LayerRange, Liveness, SwarmView, uncovered
 
 

@@ -46,7 +46,7 @@ def test_people_get_the_line_that_others_type_to_join(capsys: pytest.CaptureFixt
     assert f"p2pnode serve --layers FIRST-LAST --join {ADDRESS}\n" in text
     assert "a new one" in text
     assert "layers 0-8 of m\\x1b[2J in float32" in text
-    assert text.endswith("stopping\n")
+    assert text.endswith("Ctrl-C again stops at once\n")
 
 
 class BrokenOutput(Output):

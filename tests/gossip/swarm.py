@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from p2pnode.types import Health, Liveness, PeerHealth, PeerId, SwarmView
 from tests.support.announcements import announcement
 
 EPOCH_S = 1.8e9
-CHAIN_IS_UNUSED = "no sessions here"
+LOOK_EVERY_S = 0.05
 
 
 class NoSessions:
@@ -27,7 +27,7 @@ class NoSessions:
 
     def on_message(self, link: Link, message: Any) -> None:
         """Nobody should send any."""
-        raise AssertionError(CHAIN_IS_UNUSED)
+        raise AssertionError("no sessions here")
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """Nothing hangs on it."""
@@ -144,9 +144,8 @@ class GossipSwarm:
 
     async def until_all_known(self) -> None:
         """Return when everybody knows everybody."""
-        async with asyncio.timeout(120):
-            while any(len(node.gossip.snapshot()) < len(self.nodes) for node in self.nodes):
-                await asyncio.sleep(0.25)
+        count = len(self.nodes)
+        await until(lambda: all(len(node.gossip.snapshot()) == count for node in self.nodes))
 
     def received_bytes(self) -> dict[PeerId, int]:
         """So far, each."""
@@ -155,3 +154,12 @@ class GossipSwarm:
             if receiver in sums:
                 sums[receiver] += num_bytes
         return sums
+
+
+async def until(holds: Callable[[], bool], within_s: float = 120.0) -> float:
+    """Return when that is so: how long it took."""
+    for count in range(round(within_s / LOOK_EVERY_S)):
+        if holds():
+            return count * LOOK_EVERY_S
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise AssertionError(f"not so within {within_s:g} s")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from p2pnode.errors import BadRequest, DiskFull
-from p2pnode.lab.record import Record, current_commit, open_record, read_record
+from p2pnode.lab.record import Record, current_commit, latest_record, open_record, read_record
 from p2pnode.lab.result import Trial
 from tests.lab.test_result import TRIAL
 
@@ -78,6 +80,23 @@ def test_a_complete_sweep_is_kept_until_the_next_one_is_complete(tmp_path: Path)
     assert read_record(record.file)[1] == [trial("a")]
     following.complete()
     assert read_record(record.file)[1] == [trial("b")]
+
+
+def test_the_latest_complete_sweep_of_its_kind_is_found(tmp_path: Path) -> None:
+    assert latest_record(tmp_path / "nowhere") is None
+    for age_s, commit, hops in ((30, "old", 3), (20, "new", 3), (10, "newest", 2)):
+        record = opened(tmp_path, commit, hops=hops)
+        record.add(trial(commit))
+        record.complete()
+        at = time.time() - age_s
+        os.utime(record.file, (at, at))
+    opened(tmp_path, "running").add(trial("x"))
+    (tmp_path / "odd.jsonl").write_text("nonsense")
+    found = latest_record(tmp_path, hops=3, transport="memory")
+    assert found is not None
+    _, head, trials = found
+    assert (head["commit"], trials) == ("new", [trial("new")])
+    assert latest_record(tmp_path, hops=4) is None
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from p2pnode.errors import NoChain, PromptTooLong
-from p2pnode.routing.chain import choose, choose_chain, predicted
-from p2pnode.types import Liveness
-from tests.support.peers import NEEDS, announced, at, needs, peer, shape, view
+from p2pnode.routing.chain import choose_chain, predicted
+from p2pnode.types import Coordinate, Liveness
+from tests.support.peers import NEEDS, announced, at, choose, needs, peer, shape, view
 
 HERE = at(0.0)
 
@@ -179,3 +180,31 @@ def test_the_prediction_of_a_chain_is_the_sum_that_chose_it() -> None:
     again = predicted(swarm, asked, choice.chain)
     assert again.total_s == pytest.approx(choice.total_s)
     assert again.terms[0].queue_s == 0.003
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"step_times": ((1, math.nan, math.nan),)},
+        {"step_times": ((1, -5.0, -5.0),)},
+        {"queue_s": math.nan},
+    ],
+)
+def test_times_that_cannot_be_make_a_peer_the_last_resort(lie: dict[str, object]) -> None:
+    liar, honest = announced("A", "0-8", latency_s=0.001), announced("B", "0-8")
+    assert shape(choose_chain(view(liar, honest, A=lie), NEEDS)) == "B 0-8"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Coordinate((math.nan, 0.0, 0.0), 0.0, 0.1),
+        Coordinate((0.0, 0.0, 0.0), -1.0, 0.1),
+        Coordinate((0.0, 0.0, 0.0), 0.0, math.nan),
+        Coordinate((math.inf, 0.0, 0.0), 0.0, 0.1),
+    ],
+)
+def test_a_place_that_cannot_be_is_an_unknown_one(place: Coordinate) -> None:
+    liar = announced("A", "0-8")
+    choice = choose(view(liar, A={"coordinate": place}), needs(coordinate=HERE))
+    assert choice.terms[0].way_s == pytest.approx(0.015)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pnode.errors import PeerError, PeerMisbehaved
 from p2pnode.lab.faults import BREAKING
 from p2pnode.lab.memory_runner import run_in_memory
 from p2pnode.lab.presets import Link
@@ -95,6 +96,30 @@ def test_without_standbys_the_text_goes_on_as_well(hop: int, moment: str, cache:
 
 
 @pytest.mark.parametrize("hop", range(3))
+def test_a_standby_shortens_the_stall(hop: int, cache: Path) -> None:
+    at = Moment(where=Where.DECODE, token=NUM_TOKENS - 1)
+    alone, warm = (
+        run(FaultKind.KILL, hop, at, cache, standby=standby).stall_ms for standby in (False, True)
+    )
+    assert warm < alone
+
+
+@pytest.mark.parametrize("hop", range(3))
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_the_text_is_right_whatever_else_happens(kind: FaultKind, hop: int, cache: Path) -> None:
     assert_right(run(kind, hop, moment_for(kind, hop), cache), SHOWN_AT_ONCE_MS)
+
+
+@pytest.mark.parametrize("hop", range(3))
+def test_a_hop_with_corrupt_frames_is_said_to_misbehave(
+    hop: int, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_right(run(FaultKind.CORRUPT, hop, MOMENTS["in decode"], cache), SHOWN_AT_ONCE_MS)
+    errors = [
+        error
+        for record in caplog.records
+        if record.name.startswith("p2pnode.pipeline") and isinstance(record.args, tuple)
+        for error in record.args
+        if isinstance(error, PeerError)
+    ]
+    assert [type(error) for error in errors] == [PeerMisbehaved]

@@ -57,6 +57,11 @@ class WanNetwork:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
+    @property
+    def emulator_pid(self) -> int:
+        """The emulator's process id."""
+        return self._emulator.pid
+
     def namespace(self, name: str) -> Namespace:
         """The one of that machine."""
         return self._namespaces[name]

@@ -72,6 +72,15 @@ class OddClock:
         return time.time() + self.offset_s
 
 
+class BurningConditions(Conditions):
+    """Conditions whose compute time is the processor's."""
+
+    def use(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See `Conditions.use`."""
+        super().use(loop)
+        self._spend = burn
+
+
 class OddNetwork:
     """The real network, seen through `LabTransport`."""
 
@@ -114,9 +123,8 @@ async def run() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     begin = decode(await commands.readline(), KINDS)
     clock = OddClock(begin.clock_offset_s)
-    conditions = Conditions(compute_s=begin.compute_s)
+    conditions = BurningConditions(compute_s=begin.compute_s)
     conditions.use(loop)
-    conditions.spend = burn
     folder = home(Path(begin.home))
     config = NodeConfig(
         model=begin.model,

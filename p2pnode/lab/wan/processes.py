@@ -62,6 +62,8 @@ class Program:
     name: str
     handle: Handle
     events: asyncio.StreamReader
+    pipe: asyncio.BaseTransport
+    """What ``events`` come through; closed at their end."""
     commands: int
     """Descriptor of its stdin."""
     log_file: Path
@@ -85,6 +87,7 @@ class Program:
         """What it says, until it ends."""
         async for line in self.events:
             yield json.loads(line)
+        self.pipe.close()
 
     async def wait_for(self, event: str, within_s: float) -> dict[str, Any]:
         """The next event of that name; raises LocalError when it ends or takes too long."""
@@ -111,6 +114,7 @@ class Programs:
         self._folder = folder
         self._warm = warm
         self._programs: list[Program] = []
+        self._pipes: list[asyncio.BaseTransport] = []
         self._starting = asyncio.Lock()
         self._requests: socket.socket
         self._launcher: asyncio.subprocess.Process
@@ -167,10 +171,11 @@ class Programs:
                 os.close(each)
         reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(
+        pipe, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(events, "rb", 0)
         )
-        program = Program(name, Handle(pid, pidfd), reader, commands, log_file)
+        self._pipes.append(pipe)
+        program = Program(name, Handle(pid, pidfd), reader, pipe, commands, log_file)
         self._programs.append(program)
         loop.add_reader(pidfd, self._on_end, program)
         return program
@@ -218,6 +223,8 @@ class Programs:
             program.handle.send(signal.SIGKILL)
         for program in programs:
             await program.ended.wait()
+        for pipe in self._pipes:
+            pipe.close()
         with contextlib.suppress(ProcessLookupError):
             self._launcher.kill()
         await self._launcher.wait()

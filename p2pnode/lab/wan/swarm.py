@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import shutil
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from p2pnode.lab.presets import Link
+from p2pnode.lab.wan import namespaces
 from p2pnode.lab.wan.client import WanClient
 from p2pnode.lab.wan.launcher import Launch
 from p2pnode.lab.wan.machines import Duty, Machine
@@ -61,7 +64,9 @@ class WanSwarm:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             # Short: the path of a daemon's socket has at most 108 bytes.
-            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pw-"))
+            _remove_stale_folders()
+            prefix = f"{namespaces.PREFIX}-{os.getpid()}-"
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
             self._folder = Path(name)
             await stack.enter_async_context(self.network)
             self._programs = await stack.enter_async_context(Programs(self._folder, WARM))
@@ -133,3 +138,11 @@ class WanSwarm:
     def pids(self) -> list[int]:
         """The process ids of all nodes, clients and daemons that run."""
         return self._programs.pids()
+
+
+def _remove_stale_folders() -> None:
+    """Remove what labs have left that were killed; the name says whose it was."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{namespaces.PREFIX}-*-*"):
+        maker = folder.name.split("-")[1]
+        if maker.isdecimal() and not Path(f"/proc/{maker}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -14,8 +14,8 @@ from p2pnode.types import LayerRange
 
 LONG_S = 600.0
 """A process that lives for so long is measured, also when the soak is longer."""
-SETTLING_S = 60.0
-"""Memory grows while caches fill: the first minute of a process does not count."""
+SETTLING_S = 180.0
+"""Memory grows while caches fill: the first minutes of a process do not count."""
 FEWEST_SAMPLES = 6
 MB = 1e6
 
