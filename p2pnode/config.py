@@ -129,9 +129,9 @@ class NodeConfig:
     """The same of all sessions together."""
     connect_timeout_s: float = 3.0
     """How long one connection may take."""
-    heartbeat_interval_s: float = 0.5
+    heartbeat_interval_s: float = 0.25
     """How often each control stream is pinged."""
-    heartbeat_timeout_s: float = 2.0
+    heartbeat_timeout_s: float = 1.2
     """A peer without an answer for so long is gone."""
     wall_clock: Callable[[], float] = time.time
     """Seconds since the epoch; announcements carry it."""
@@ -168,9 +168,9 @@ class ClientConfig:
     """How long to look for peers for missing layers before giving up."""
     close_timeout_s: float = 0.5
     """How long to wait for the hops' sums after the last token."""
-    heartbeat_interval_s: float = 0.5
+    heartbeat_interval_s: float = 0.25
     """How often each control stream is pinged."""
-    heartbeat_timeout_s: float = 2.0
+    heartbeat_timeout_s: float = 1.2
     """A peer without an answer for so long is gone."""
     max_token_s: float | None = None
     """The longest that a token of the chosen chain may be predicted to take."""

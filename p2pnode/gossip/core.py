@@ -274,6 +274,7 @@ class Core:
         """The directory was read: these are the members, and where they are."""
         self.members.announce(dict(addresses))
         self.known.announce(frozenset(addresses))
+        self.known.forget_unknown()
 
 
 def _sync(

@@ -55,6 +55,11 @@ class Detector:
         """All who are believed to be gone."""
         return self._dead.keys()
 
+    @property
+    def known(self) -> set[PeerId]:
+        """All of whom we have a belief."""
+        return {*self._suspected, *self._dead, *self._answered_at}
+
     def liveness(self, peer: PeerId) -> Liveness:
         """What we believe."""
         if peer in self._dead:

@@ -197,6 +197,7 @@ class Gossip:
             if not await self._prober.reaches(peer, self._core.opening()):
                 await self._doubt(peer)
             self._report()
+            await self._prober.let_go(peer)
         except P2PNodeError as error:  # our own network is gone: others will say so
             log.debug("no meeting: peer=%s error=%s", peer.short, error)
         finally:
@@ -229,6 +230,7 @@ class Gossip:
 
     def _report(self) -> None:
         for peer, health in self._core.known.take_changes():
-            log.info("peer changed: peer=%s liveness=%s", peer.short, health.liveness)
+            what = "draining" if health.health.is_draining else health.liveness
+            log.debug("peer changed: peer=%s now=%s", peer.short, what)
             if self._on_change is not None:
                 self._on_change(peer, health)

@@ -93,6 +93,12 @@ class Knowledge:
             if peer not in self.announced:
                 self.detector.forget(peer)
 
+    def forget_unknown(self) -> None:
+        """Believe nothing of peers that neither directory nor gossip tells of any more."""
+        for peer in self.detector.known:
+            if peer not in self.announced and self.digest(peer) is None:
+                self.detector.forget(peer)
+
     def suspected(self) -> None:
         """The detector suspects somebody new."""
         self._snapshot = None

@@ -17,6 +17,8 @@ from p2pnode.wire.messages import CONTROL
 log = logging.getLogger(__name__)
 
 NUM_HELPERS = 3
+MAX_HELPED = 8
+"""At the same time; who asks for more gets no answer."""
 PING_FLOOR_S = 0.5
 PING_CAP_S = 3.0
 PING_RTTS = 4.0
@@ -33,6 +35,7 @@ class Prober:
         self._links = links
         self._asked: dict[int, asyncio.Future[bool]] = {}
         self._num_asked = 0
+        self._num_helped = 0
 
     async def reaches(self, peer: PeerId, opening: Sync | None = None) -> bool:
         """Whether a peer answers a ping; sends it the opening of an exchange, too."""
@@ -70,13 +73,23 @@ class Prober:
     async def help(self, link: Link, probe: Probe) -> None:
         """Try a peer for somebody who gets no answer from it; only one whom we know."""
         peer = probe.about
-        is_known = bool(self._core.members.addresses(peer)) or self._links.get(peer, CONTROL)
+        is_known = self._core.members.addresses(peer) or self._links.get(peer, CONTROL)
+        if not is_known or self._num_helped >= MAX_HELPED:
+            return
+        self._num_helped += 1
         try:
-            is_alive = bool(is_known) and await self.reaches(peer)
+            is_alive = await self.reaches(peer)
+            send(link, Probed(number=probe.number, is_alive=is_alive))
+            await self.let_go(peer)
         except P2PNodeError as error:  # our own network is gone
             log.debug("no help: peer=%s error=%s", peer.short, error)
-            return
-        send(link, Probed(number=probe.number, is_alive=is_alive))
+        finally:
+            self._num_helped -= 1
+
+    async def let_go(self, peer: PeerId) -> None:
+        """Keep no link to one who is not our neighbour."""
+        if peer not in self._core.members.neighbours:
+            await self._links.release(peer)
 
     async def _ping(self, link: Link, opening: Sync | None) -> float:
         """The round trip; raises PeerTimeout, or what ended the link."""

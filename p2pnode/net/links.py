@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,12 @@ SILENT_AFTER_S = 4.0
 """Who has opened a chain link and says nothing at all for so long is gone: it should ping."""
 UNUSED_AFTER_S = 120.0
 """An inbound control link without a word for so long is closed."""
+
+
+@dataclass(slots=True)
+class _Door:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    num_users: int = 0
 
 
 class Links:
@@ -57,7 +64,7 @@ class Links:
         self._connect_timeout_s = connect_timeout_s
         self._heartbeat = heartbeat
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
-        self._opening: dict[PeerId, asyncio.Lock] = {}
+        self._doors: dict[PeerId, _Door] = {}
         self._shunned: dict[PeerId, float] = {}
         self._tasks = Tasks()
         self._inbound: Counter[tuple[PeerId, str]] = Counter()
@@ -106,7 +113,7 @@ class Links:
 
         Raises PeerLost, PeerTimeout or PeerMisbehaved. Many callers at once open one link.
         """
-        async with self._opening.setdefault(peer, asyncio.Lock()):
+        async with self._through_the_door(peer):
             link, control = self.get(peer), self.get(peer, CONTROL)
             if link is not None and control is not None:
                 control.watch(*self._heartbeat)
@@ -122,7 +129,7 @@ class Links:
 
         Raises PeerLost, PeerTimeout or PeerMisbehaved.
         """
-        async with self._opening.setdefault(peer, asyncio.Lock()):
+        async with self._through_the_door(peer):
             link = self.get(peer, CONTROL)
             if link is not None:
                 return link
@@ -147,6 +154,19 @@ class Links:
         now = asyncio.get_running_loop().time()
         self._shunned = {other: until for other, until in self._shunned.items() if until > now}
         self._shunned[peer] = now + for_s
+
+    @asynccontextmanager
+    async def _through_the_door(self, peer: PeerId) -> AsyncIterator[None]:
+        """One at a time opens links to a peer."""
+        door = self._doors.setdefault(peer, _Door())
+        door.num_users += 1
+        try:
+            async with door.lock:
+                yield
+        finally:
+            door.num_users -= 1
+            if not door.num_users:
+                del self._doors[peer]
 
     async def _open(self, peer: PeerId, traffic: str) -> Link:
         existing = self.get(peer, traffic)
@@ -212,9 +232,6 @@ class Links:
                 self._end_all(peer, error)
             elif link.is_watched and self._ours(peer) and not self._is_closing:
                 self._tasks.start(self._watch_again(peer), name=f"watch-{peer.short}")
-        lock = self._opening.get(peer)
-        if lock is not None and not lock.locked() and not self._links.get((peer, CHAIN)):
-            del self._opening[peer]
 
     def _ours(self, peer: PeerId) -> list[Link]:
         """The chain links that we opened to a peer."""
@@ -228,7 +245,7 @@ class Links:
     async def _watch_again(self, peer: PeerId) -> None:
         """The control link of a session's peer went, the chain link did not: open another."""
         try:
-            async with self._opening.setdefault(peer, asyncio.Lock()):
+            async with self._through_the_door(peer):
                 async with _deadline(peer, self._connect_timeout_s):
                     control = await self._open(peer, CONTROL)
                 control.watch(*self._heartbeat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from p2pnode.errors import PeerError, PeerTimeout
 from p2pnode.pipeline.configure import Configuration
@@ -16,6 +17,10 @@ from p2pnode.wire.messages import Result
 
 MIN_REPLAY_S = 1.0
 REPLAY_TIMES = 4.0
+MIN_STEP_S = 0.25
+STEP_TIMES = 3.0
+
+log = logging.getLogger(__name__)
 
 
 class Waiting:
@@ -31,7 +36,8 @@ class Waiting:
         self._chain: list[Hop] = []
         self._watch = Watch(0, limits.step_floor_s)
         self._s_per_token: float | None = None
-        """Of the last prefill."""
+        self._prefill_s: float | None = None
+        """Of the last prefill or replay."""
 
     def expect(self, hops: list[HopState]) -> None:
         """The chain is this now; times stay known where the layers are the same."""
@@ -69,7 +75,8 @@ class Waiting:
         if is_decode:
             self._learn(now, clock())
         else:
-            self._s_per_token = (clock() - began) / num_behind
+            self._prefill_s = clock() - began
+            self._s_per_token = self._prefill_s / num_behind
         return answer
 
     def _until_silent_s(self, now: Configuration, num_behind: int, time_s: float) -> float:
@@ -79,6 +86,8 @@ class Waiting:
             chunk = min(num_behind, self._limits.chunk_tokens)
             wanted_s = MIN_REPLAY_S + REPLAY_TIMES * self._s_per_token * chunk * len(now.hops)
             patience_s = min(patience_s, wanted_s)
+        if num_behind <= 1 and self._prefill_s is not None:  # a step cannot take much longer
+            patience_s = min(patience_s, max(MIN_STEP_S, STEP_TIMES * self._prefill_s))
         left_s = self._inbox.moved_at + patience_s - time_s
         if left_s <= 0:
             raise _silence(now.hops[self._inbox.first_behind()], patience_s)
@@ -113,10 +122,17 @@ class Waiting:
             step_s = self._watch.step_s(index)
             if step_s is not None:
                 self._router.measured(state.peer, step_s)
+            if self._watch.has_become_slow(index) and self._standbys.is_ready(index):
+                self._give_way(state, "has become slow")
         hedged = self._inbox.hedged
         if hedged is not None and self._inbox.is_outpaced:
-            now.hops[hedged].gives_way = True
-            self._router.blame(Outpaced(now.hops[hedged].peer, "its standby was faster"))
+            self._give_way(now.hops[hedged], "its standby was faster")
+
+    def _give_way(self, state: HopState, what: str) -> None:
+        if not state.gives_way:
+            state.gives_way = True
+            log.info("hop gives way: peer=%s reason=%s", state.peer.short, what)
+            self._router.blame(Outpaced(state.peer, what))
 
 
 def _silence(state: HopState, silent_s: float) -> PeerError:

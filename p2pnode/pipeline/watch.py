@@ -26,6 +26,9 @@ FLOOR_LOOPS_ALONE = 2.5
 """A hop without a standby is dearer to replace, so it is waited for a little longer."""
 CAP_LOOPS = 4.0
 MAX_LENIENCY = 32.0
+SLOW_SHARE = 0.2
+"""Of the loop: a hop later than this several times in a row has become slow."""
+SLOW_STEPS = 2
 
 
 @dataclass(slots=True)
@@ -71,12 +74,15 @@ class Watch:
     lags: list[Lag] = field(default_factory=list)
     leniency: float = 1.0
     """Rises with each hop that was given up for its silence: perhaps we are slow ourselves."""
+    late_steps: list[int] = field(default_factory=list)
+    """How often in a row each hop was much later than it used to be."""
     _began: float = 0.0
     _heard: list[float | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lags = [Lag() for _ in range(self.num_hops)]
         self._heard = [None] * self.num_hops
+        self.late_steps = [0] * self.num_hops
 
     def start(self, now: float) -> None:
         """A step of one token goes out."""
@@ -91,10 +97,23 @@ class Watch:
     def end(self, now: float) -> None:
         """The answer is here: learn from the step."""
         self._heard[-1] = now
+        for index in range(self.num_hops):
+            self.late_steps[index] = self.late_steps[index] + 1 if self._is_late(index) else 0
         for lag, heard in zip(self.lags, self._heard, strict=True):
             if heard is not None:
                 lag.note(heard - self._began)
         self.leniency = max(1.0, self.leniency * 0.95)
+
+    def has_become_slow(self, index: int) -> bool:
+        """Whether a hop takes much longer than it used to, for more than a moment."""
+        return self.late_steps[index] >= SLOW_STEPS
+
+    def _is_late(self, index: int) -> bool:
+        step_s, lag = self.step_s(index), self.lags[index]
+        if step_s is None or not lag.num:
+            return False
+        usual_s = lag.mean_s - (self.lags[index - 1].mean_s if index else 0.0)
+        return step_s - usual_s > max(SLOW_SHARE * self.lags[-1].mean_s, HEDGE_SIGMAS * lag.sigma_s)
 
     def step_s(self, index: int) -> float | None:
         """How long the last step took at that hop, as heard here; None when not heard."""
@@ -110,6 +129,7 @@ class Watch:
         """Another peer is that hop now: expect the same of it, with less certainty."""
         for lag in self.lags[index:]:
             lag.num = min(lag.num, 1)
+        self.late_steps = [0] * self.num_hops
 
     @property
     def is_learned(self) -> bool:

@@ -9,7 +9,6 @@ One thread per device: torch releases the GIL while it computes, order is kept, 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +78,8 @@ class Worker:
                     loop.call_at(self._lazy_from, self._wake.set)
                 continue
             began = loop.time()
-            outcomes, compute_s = await loop.run_in_executor(self._thread, self._compute, batch)
+            outcomes = await loop.run_in_executor(self._thread, self._compute, batch)
+            compute_s = loop.time() - began
             self._note(batch, began, compute_s)
             for job, outcome in zip(batch, outcomes, strict=True):
                 on_done(job, outcome, began - job.submitted_at, compute_s)
@@ -120,17 +120,14 @@ class Worker:
         same_layers = job.session.block is batch[0].session.block
         return same_layers and tokens + job.entry.shape[0] <= MAX_FORWARD_TOKENS
 
-    def _compute(self, batch: list[Job]) -> tuple[list[Outcome], float]:
+    def _compute(self, batch: list[Job]) -> list[Outcome]:
         """Runs on the thread: the forward, and for last hops the head and the sampling."""
-        began = time.perf_counter()
         try:
-            outcomes = self._forward(batch)
+            return self._forward(batch)
         except (RuntimeError, MemoryError, ValueError, IndexError, ComputeFailed) as error:
             if len(batch) > 1:  # one session's trouble is not the others'
-                outcomes = [outcome for job in batch for outcome in self._compute([job])[0]]
-            else:
-                outcomes = [_failure(error)]
-        return outcomes, time.perf_counter() - began
+                return [outcome for job in batch for outcome in self._compute([job])]
+            return [_failure(error)]
 
     def _forward(self, batch: list[Job]) -> list[Outcome]:
         block = batch[0].session.block

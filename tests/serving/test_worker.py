@@ -74,7 +74,7 @@ class Running:
 
     def on_done(self, done: Job, outcome: Outcome, queue_s: float, compute_s: float) -> None:
         assert queue_s >= 0
-        assert compute_s > 0
+        assert compute_s >= 0
         self.done.append((done, outcome))
         if len(self.done) == self._due:
             self._all.set()

@@ -64,6 +64,11 @@ class Machine:
     num_sessions: int = 0
 
     @property
+    def agent(self) -> Handle | None:
+        """The node's own process."""
+        return self.program.handle if self.program is not None else None
+
+    @property
     def is_ready(self) -> bool:
         """Whether it serves, or will again without our help."""
         program = self.program

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from p2pnode.errors import BadRequest, DiskFull
 from p2pnode.lab.presets import PRESETS
@@ -48,21 +49,36 @@ Note = Callable[[str], None]
 
 
 async def run(
-    minutes: float, cache: Path, note: Note, *, seed: int = 0, record: Path | None = None
+    minutes: float,
+    cache: Path,
+    note: Note,
+    *,
+    seed: int = 0,
+    record: Path | None = None,
+    commit: str = "unknown",
 ) -> SoakResult:
     """Soak for so long. note: told what happens, in lines; record: a file, see above.
 
-    Raises NoNamespaces where this machine does not allow it, LocalError when a node cannot start.
+    Goes on only where the same commit was interrupted with the same seed; not where the commit is
+    unknown or has changes on top. Raises NoNamespaces where this machine does not allow it,
+    LocalError when a node cannot start.
     """
-    before = read_checkpoint(record) or SoakResult(seed=seed)
-    left_s = (minutes - before.minutes) * 60.0
-    if before.is_complete or left_s <= 0.0:
-        return before
-    requests = await asyncio.to_thread(_requests, cache, before.seed)
-    async with WanSwarm(seed=before.seed) as swarm:
+    fresh = SoakResult(seed=seed, commit=commit)
+    before = read_checkpoint(record)
+    if before is None or not _goes_on(before, fresh):
+        before = fresh
+    left_s = max(PERIOD_S, (minutes - before.minutes) * 60.0)
+    requests = await asyncio.to_thread(_requests, cache, seed)
+    async with WanSwarm(seed=seed) as swarm:
         soak = Soak(swarm, requests, before, note)
         await soak.prepare()
         return await soak.soak(left_s, record)
+
+
+def _goes_on(before: SoakResult, fresh: SoakResult) -> bool:
+    is_known = fresh.commit != "unknown" and not fresh.commit.endswith("-dirty")
+    is_same = (before.commit, before.seed) == (fresh.commit, fresh.seed)
+    return is_known and is_same and not before.is_complete
 
 
 class Soak:
@@ -112,9 +128,11 @@ class Soak:
             self._is_over = True
             await asyncio.wait(readers)
         self._measure(seconds)
+        for name, slope in self._watch.slopes(seconds).items():
+            self._note(f"memory of {name}: {slope:+.2f} MB/min")
         await asyncio.sleep(QUIET_S)
         leaks = await self._watch.leaks(self._client, before)
-        leaks = {name: getattr(self._before, name) + number for name, number in leaks.items()}
+        leaks: dict[str, Any] = {name: getattr(self._before, name) + number for name, number in leaks.items()}
         leaked = sum(leaks.values())
         self._result = replace(self._result, **leaks, leaked=leaked, is_complete=True)
         write_checkpoint(record, self._result)
@@ -151,8 +169,10 @@ class Soak:
             self._note(f"{outcome}: {what}")
         self._add(requests=1, failovers=failovers, **{outcome: 1})
 
-    def _add(self, **more: int) -> None:
-        sums = {name: getattr(self._result, name) + number for name, number in more.items()}
+    def _add(self, **more: Any) -> None:
+        sums: dict[str, Any] = {
+            name: getattr(self._result, name) + number for name, number in more.items()
+        }
         self._result = replace(self._result, **sums)
 
     # --- the churn
@@ -206,7 +226,7 @@ class Soak:
         """Bring time and slopes up to date."""
         passed_s = asyncio.get_running_loop().time() - self._began
         slopes = self._watch.slopes(seconds)
-        steepest = max([self._before.rss_slope_mb_per_min, *slopes])
+        steepest = max([self._before.rss_slope_mb_per_min, *slopes.values()])
         self._result = replace(
             self._result,
             minutes=self._before.minutes + passed_s / 60.0,

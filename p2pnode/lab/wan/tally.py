@@ -45,6 +45,7 @@ class SoakResult:
     leaked_tasks: int = 0
     leaked_daemons: int = 0
     seed: int = 0
+    commit: str = "unknown"
     is_complete: bool = False
 
     def to_json(self) -> str:

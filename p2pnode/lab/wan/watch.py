@@ -38,6 +38,7 @@ class Watch:
     clock: Callable[[], float]
     dead: list[Handle] = field(default_factory=list)
     """Daemons of nodes that were killed."""
+    _names: dict[int, str] = field(default_factory=dict)
     _samples: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -47,10 +48,14 @@ class Watch:
                 self._samples.setdefault(pid, []).append((self.clock(), size))
             await asyncio.sleep(SAMPLE_S)
 
-    def slopes(self, whole_s: float) -> list[float]:
-        """MB per minute of each process that has lived long enough."""
-        found = [slope_mb_per_min(samples, whole_s) for samples in self._samples.values()]
-        return [slope for slope in found if slope is not None]
+    def slopes(self, whole_s: float) -> dict[str, float]:
+        """MB per minute of each process that has lived long enough, by what it is."""
+        found = {}
+        for pid, samples in self._samples.items():
+            slope = slope_mb_per_min(samples, whole_s)
+            if slope is not None:
+                found[self._names.get(pid, f"process {pid}")] = slope
+        return found
 
     async def holdings(self, client: WanClient) -> Holdings:
         """Now; raises LocalError when the client is silent."""
@@ -73,6 +78,10 @@ class Watch:
         }
 
     def _memory(self) -> dict[int, int]:
+        for machine in list(self.swarm.machines.values()):
+            for what, handle in (("agent", machine.agent), ("daemon", machine.daemon)):
+                if handle is not None:
+                    self._names[handle.pid] = f"{what} of {machine.name}"
         return {each.pid: int(each.memory_info().rss) for each in self._processes()}
 
     def _descriptors(self) -> dict[int, int]:
