@@ -73,7 +73,9 @@ def show_soak(minutes: float, home: Home, output: Output) -> None:
 
     _prepared()
     record = home.folder / "lab" / "soak.jsonl"
-    result = run_async(soak.run(minutes, home.cache, output.note, record=record))
+    commit = current_commit(Path(__file__).parent)
+    running = soak.run(minutes, home.cache, output.note, record=record, commit=commit)
+    result = run_async(running)
     figures = dataclasses.asdict(result)
     output.event("summary", transport="namespaces", **figures)
     output.table(("FIGURE", "VALUE"), [(name, str(value)) for name, value in figures.items()])

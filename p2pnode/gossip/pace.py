@@ -11,7 +11,7 @@ import math
 from p2pnode.types import Coordinate, Health
 
 SOON_S = 1.0
-SOON_PER_PEER_S = 0.04
+SOON_PER_PEER_S = 0.05
 REFRESH_S = 10.0
 REFRESH_PER_PEER_S = 0.08
 MOVED_S = 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pnode.types import Announcement, LayerRange, PeerId
 
 NUM_LAYERS = 27
+FIRST_THIRD = LayerRange(0, 9)
 FINGERPRINT = "0" * 64
 TTL_S = 60.0
 
@@ -18,7 +19,7 @@ def part(number: int) -> LayerRange:
 
 def announcement_of(
     peer: PeerId,
-    layers: LayerRange = LayerRange(0, 9),
+    layers: LayerRange = FIRST_THIRD,
     *,
     issued_at: float,
     sequence: int = 1,

@@ -106,7 +106,11 @@ def choice(num_nodes: int, seed: int = 0, *, rounds: int = ROUNDS) -> dict[str, 
             times[name].append(time.thread_time() - began)
     both = [sum(pair) for pair in zip(times["decode"], times["choose"], strict=True)]
     figures = {f"choice_{name}_ms": median(each) for name, each in times.items()}
-    figures |= {"choice_ms": median(both), "choice_least_ms": min(both), "choice_most_ms": max(both)}
+    figures |= {
+        "choice_ms": median(both),
+        "choice_least_ms": min(both),
+        "choice_most_ms": max(both),
+    }
     return {name: round(1e3 * seconds, 3) for name, seconds in figures.items()}
 
 

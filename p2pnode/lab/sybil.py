@@ -12,7 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -221,7 +221,7 @@ def _chosen(aim: Aim, count: int, seed: int) -> list[Identity]:
     keys = ALL_KEYS if aim is Aim.EVERY_KEY else ALL_KEYS[:2]
     found: dict[PeerId, Identity] = {}
     ranked = [
-        sorted(pool, key=lambda each: places[each.peer] ^ key_id)  # noqa: B023 - used at once
+        sorted(pool, key=lambda each: places[each.peer] ^ key_id)
         for key_id in (int(DHTID.generate(source=key)) for key in keys)
     ]
     for each in itertools.chain.from_iterable(zip(*ranked, strict=True)):

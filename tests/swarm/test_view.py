@@ -84,13 +84,26 @@ async def test_what_expired_since_the_reading_is_not_shown() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_a_failed_reading_reaches_the_caller_and_leaves_the_last_one() -> None:
+async def test_a_failed_reading_leaves_the_last_one_until_all_of_it_has_expired() -> None:
     dht = MemoryDht(clock=clock)
     await MemoryDirectory(dht, ALICE).publish(announcement(ALICE))
     directory = MemoryDirectory(dht, BOB)
     reader = reader_of(directory)
     await reader.view()
     dht.cut_off(directory.peer)
+    assert len((await reader.view(max_age_s=0)).announcements) == 1
+    await asyncio.sleep(60)
     with pytest.raises(JoinFailed):
         await reader.view(max_age_s=0)
-    assert len(reader.known().announcements) == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_reading_that_stalls_does_not_keep_a_generation_waiting() -> None:
+    dht = MemoryDht(clock=clock)
+    await MemoryDirectory(dht, ALICE).publish(announcement(ALICE))
+    reader = reader_of(MemoryDirectory(dht, BOB))
+    await reader.view()
+    dht.latency_s = 30.0
+    began = asyncio.get_running_loop().time()
+    assert len((await reader.view(max_age_s=0)).announcements) == 1
+    assert asyncio.get_running_loop().time() - began < 5.0

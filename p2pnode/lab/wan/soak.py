@@ -131,8 +131,10 @@ class Soak:
         for name, slope in self._watch.slopes(seconds).items():
             self._note(f"memory of {name}: {slope:+.2f} MB/min")
         await asyncio.sleep(QUIET_S)
-        leaks = await self._watch.leaks(self._client, before)
-        leaks: dict[str, Any] = {name: getattr(self._before, name) + number for name, number in leaks.items()}
+        found = await self._watch.leaks(self._client, before)
+        leaks: dict[str, Any] = {
+            name: getattr(self._before, name) + number for name, number in found.items()
+        }
         leaked = sum(leaks.values())
         self._result = replace(self._result, **leaks, leaked=leaked, is_complete=True)
         write_checkpoint(record, self._result)
