@@ -93,7 +93,7 @@ def uncovered(ranges: Iterable[LayerRange], num_layers: int) -> tuple[LayerRange
 class Tensor:
     """A tensor as plain bytes: little endian, contiguous; only `model` turns it into torch.
 
-    Checked once, here: known dtype, one or two dimensions, the bytes of that shape; else ValueError.
+    Checked once, here: dtype, one or two dimensions, the bytes of that shape; else ValueError.
     """
 
     dtype: str

@@ -58,6 +58,8 @@ class Done:
     """Of the tokens after the first."""
     stall_s: float
     """The longest wait for one token after the first."""
+    hedges: int = 0
+    """Steps that a standby was asked to do as well."""
     hops: tuple[HopCost, ...] = field(default=())
 
 

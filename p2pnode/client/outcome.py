@@ -46,6 +46,7 @@ def done(
         finish_reason=reason,
         chain=session.chain or Chain((), ""),
         failovers=session.failovers,
+        hedges=session.hedges,
         ttft_s=times.first - times.began,
         tokens_per_s=times.tokens_per_s,
         stall_s=times.stall_s,

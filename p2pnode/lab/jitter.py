@@ -33,6 +33,7 @@ class Jittered:
     tokens: int = 0
     failovers: int = 0
     """Each of them false: nothing has failed."""
+    hedges: int = 0
     false_alarms: int = 0
     """How often a client gave up on a hop that was well."""
 
@@ -88,4 +89,5 @@ async def _one(client: Client, task: Task, result: Jittered) -> None:
         return
     result.tokens += len(done.token_ids)
     result.failovers += done.failovers
+    result.hedges += done.hedges
     result.right += done.token_ids == task.expected

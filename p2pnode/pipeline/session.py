@@ -87,6 +87,11 @@ class ChainSession:
         """16 random bytes."""
         return self._terms.session
 
+    @property
+    def hedges(self) -> int:
+        """How many steps standbys were asked to do as well."""
+        return self._standbys.num_hedges
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -54,7 +54,7 @@ class Standbys:
         self._fed = 0
         self._wake = asyncio.Event()
         self._num_steps = 0
-        self._num_hedges = 0
+        self.num_hedges = 0
 
     @property
     def all(self) -> list[HopState]:
@@ -217,7 +217,7 @@ class Standbys:
             return False  # it has not been told the tokens that it would need
         if index == 0 and configuration.terms.has_local_ends:
             return False
-        if self._num_hedges + 1 > max(1.0, HEDGE_SHARE * self._num_steps):
+        if self.num_hedges + 1 > max(1.0, HEDGE_SHARE * self._num_steps):
             return False
         receiver = state if index == 0 else configuration.hops[index - 1]
         if index == 0:
@@ -228,7 +228,7 @@ class Standbys:
             epoch=configuration.epoch,
             position=position,
         )
-        self._num_hedges += 1
+        self.num_hedges += 1
         log.debug("hedged: peer=%s position=%d", configuration.hops[index].peer.short, position)
         return _try_send(receiver, hedge)
 

@@ -13,7 +13,6 @@ from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, PeerId
 from tests.support.hostile import SESSION
 
-
 MIDDLE = LayerRange(3, 6)
 
 

@@ -44,3 +44,26 @@ def test_a_journal_is_a_list_of_rows(
     model = model[:cut]
     assert journal.end == len(model)
     assert read(journal, start, chunk) == model[start:]
+
+
+def test_a_trimmed_journal_forgets_its_oldest_rows_and_keeps_the_newest_piece() -> None:
+    journal = Journal()
+    for position in range(6):
+        journal.put(position, rows_of([7]))
+    piece_bytes = rows_of([7]).num_bytes
+    journal.trim(3 * piece_bytes)
+    assert (journal.start, journal.end, journal.num_bytes) == (3, 6, 3 * piece_bytes)
+    assert [position for position, _ in journal.chunks(3, 8)] == [3]
+    assert list(journal.chunks(2, 8)) == [], "the first of them is forgotten"
+    journal.trim(0)
+    assert (journal.start, journal.end) == (5, 6)
+
+
+def test_bytes_are_counted_through_truncation() -> None:
+    journal = Journal()
+    journal.put(0, rows_of([7] * 4))
+    journal.put(4, rows_of([7] * 4))
+    journal.truncate(6)
+    assert journal.num_bytes == rows_of([7] * 6).num_bytes
+    journal.truncate(0)
+    assert (journal.start, journal.end, journal.num_bytes) == (0, 0, 0)
