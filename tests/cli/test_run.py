@@ -37,11 +37,47 @@ def test_a_signal_cancels_the_command_once(
     number: signal.Signals, is_end_normal: bool, status: int
 ) -> None:
     course: list[str] = []
-    signals = Signals(on_stop=lambda: course.append("stopping"), is_end_normal=is_end_normal)
+
+    def on_stop() -> bool:
+        course.append("stopping")
+        return False
+
+    signals = Signals(on_stop=on_stop, is_end_normal=is_end_normal)
     with pytest.raises(Interrupted) as caught:
         run_async(interrupted_by(number, course), signals)
     assert caught.value.status == status
     assert course == ["stopping", "cleaned up"]
+
+
+def test_a_command_that_leaves_by_itself_is_not_cancelled_by_the_first_signal() -> None:
+    course: list[str] = []
+    leaving = asyncio.Event()
+
+    def on_stop() -> bool:
+        leaving.set()
+        return True
+
+    async def command() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await leaving.wait()
+        course.append("left")
+
+    with pytest.raises(Interrupted) as caught:
+        run_async(command(), Signals(on_stop=on_stop, is_end_normal=True))
+    assert caught.value.status == WELL
+    assert course == ["left"]
+
+
+def test_the_second_signal_cancels_a_command_that_takes_too_long_to_leave() -> None:
+    async def command() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    with pytest.raises(Interrupted) as caught:
+        run_async(command(), Signals(on_stop=lambda: True, is_end_normal=True))
+    assert caught.value.status == INTERRUPTED
 
 
 def test_a_command_without_a_signal_returns_its_result() -> None:
