@@ -21,7 +21,8 @@ class Row:
     """One figure. ``value`` is what the goal is about."""
 
     metric: str
-    value: float
+    value: float | None
+    """None: it could not be measured, and ``spread`` says why."""
     unit: str
     baseline: float | None
     """The same thing without us, from the same run."""
@@ -43,7 +44,7 @@ def at_most(
 ) -> Row:
     """A row whose median must not exceed ``limit``."""
     row = figure(metric, values, unit, baseline)
-    return replace(row, ratio=ratio, goal=f"<= {limit:g}", met=row.value <= limit)
+    return replace(row, ratio=ratio, goal=f"<= {limit:g}", met=median(values) <= limit)
 
 
 def at_least(
@@ -55,7 +56,7 @@ def at_least(
 ) -> Row:
     """A row of ratios whose median must reach ``limit``."""
     row = figure(metric, values, unit, baseline)
-    return replace(row, ratio=row.value, goal=f">= {limit:g}", met=row.value >= limit)
+    return replace(row, ratio=row.value, goal=f">= {limit:g}", met=median(values) >= limit)
 
 
 def figure(metric: str, values: Sequence[float], unit: str, baseline: float | None = None) -> Row:

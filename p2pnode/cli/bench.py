@@ -11,8 +11,11 @@ from p2pnode.cli.output import Output
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one, e.g. loopback.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="loopback or resilience.")],
     *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and smaller rounds; for resilience.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure a swarm here next to one process without us."""
@@ -20,7 +23,7 @@ def bench(
     from p2pnode.cli.run import run_async
 
     output = Output(as_json=json)
-    result = run_async(run_bench(name, output.note))
+    result = run_async(run_bench(name, output.note, is_quick=quick))
     output.event("result", **result)
     output.table(
         ("METRIC", "VALUE", "UNIT", "BASELINE", "RATIO", "GOAL", "MET", "SPREAD"),

@@ -119,3 +119,22 @@ def soak(
     from p2pnode.cli.lab_face import show_soak  # heavy: torch
 
     show_soak(minutes, find_home(home), Output(as_json=json))
+
+
+@app.command()
+def scale(
+    *,
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=20, max=5000, help="How many.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another swarm.")] = 0,
+    json: Json = False,
+) -> None:
+    """Simulate a large swarm.
+
+    The real directory, gossip and routing over simulated wires: what finding, hearing and choosing
+    cost.
+    """
+    from p2pnode.cli.lab_face import show_scale  # heavy: torch
+
+    show_scale(nodes, seed, Output(as_json=json))

@@ -16,6 +16,7 @@ from p2pnode.cli.output import Output
 from p2pnode.cli.run import run_async
 from p2pnode.config import Home
 from p2pnode.errors import BadRequest
+from p2pnode.lab import scale
 from p2pnode.lab.backends import Chosen, choose_lab
 from p2pnode.lab.record import Record, current_commit, open_record
 from p2pnode.lab.result import Summary, Trial
@@ -81,6 +82,13 @@ def show_soak(minutes: float, home: Home, output: Output) -> None:
     output.table(("FIGURE", "VALUE"), [(name, str(value)) for name, value in figures.items()])
     if result.wrong or result.failed or result.hung or result.leaked:
         raise typer.Exit(FAILED)
+
+
+def show_scale(num_nodes: int, seed: int, output: Output) -> None:
+    """Simulate a large swarm and show what it costs."""
+    figures = run_async(scale.run(num_nodes, seed, output.note))
+    output.event("summary", **figures)
+    output.table(("FIGURE", "VALUE"), [(name, str(value)) for name, value in figures.items()])
 
 
 async def _run(chosen: Chosen, scenario: Scenario) -> Trial:

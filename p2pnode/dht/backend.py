@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import p2pnode.net.libraries  # noqa: F401 # isort: skip
-from hivemind.dht.node import Blacklist, CacheRefreshQueue, DHTNode
 from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID, RoutingTable
 from hivemind.dht.storage import DHTLocalStorage, DictionaryDHTValue
@@ -18,10 +17,7 @@ from hivemind.utils.timed_storage import ValueWithExpiration
 __all__ = [
     "DHTID",
     "P2P",
-    "Blacklist",
-    "CacheRefreshQueue",
     "DHTLocalStorage",
-    "DHTNode",
     "DHTProtocol",
     "DictionaryDHTValue",
     "MSGPackSerializer",

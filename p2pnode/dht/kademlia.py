@@ -1,11 +1,10 @@
-"""The directory on Kademlia: hivemind's `DHTNode` on our daemon, with our own rules."""
+"""The directory on Kademlia: hivemind's protocol on our daemon, with our own rules and search."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -14,8 +13,9 @@ from libp2p.crypto.keys import KeyPair
 
 from p2pnode.dht import whois
 from p2pnode.dht.address_book import AddressBook
-from p2pnode.dht.backend import DHTID, P2P, Blacklist, CacheRefreshQueue, DHTNode, P2PDaemonError
+from p2pnode.dht.backend import DHTID, P2P, P2PDaemonError, PeerID
 from p2pnode.dht.calls import Calls
+from p2pnode.dht.groups import group_of
 from p2pnode.dht.guard import install_guard
 from p2pnode.dht.holder import Holder
 from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory1
@@ -28,6 +28,7 @@ from p2pnode.dht.records import (
     shard_of,
     subkey_of,
 )
+from p2pnode.dht.search import MAX_CANDIDATES, Search
 from p2pnode.dht.shards import from_hivemind, to_hivemind
 from p2pnode.errors import BadRecord, DaemonDied, JoinFailed, P2PNodeError
 from p2pnode.net.transport import Transport
@@ -36,10 +37,8 @@ from p2pnode.types import Announcement, PeerId
 
 log = logging.getLogger(__name__)
 
-REPLICAS = 8
-"""Holders of a record, and holders that a reading asks: some of each may be gone or lie."""
-NUM_WORKERS = 4
 OPERATION_TIMEOUT_S = 8.0
+LOOK_WITHIN_S = 1.0
 SETUP_TIMEOUT_S = 5.0
 MAX_CLOCK_SKEW_S = 3.0
 
@@ -97,7 +96,6 @@ class KademliaDirectory:
             is_client=self._is_client,
             heard=self.book.heard,
         )
-        self._node = _node_over(self._protocol)
         if not self._is_client:
             await self._register()
         await self._tasks.__aenter__()
@@ -157,14 +155,13 @@ class KademliaDirectory:
     async def announcements(self) -> tuple[Announcement, ...]:
         """See `Directory.announcements`."""
         answered_before = self._calls.num_answers
-        found = await self._bounded(
-            self._node.get_many(ALL_KEYS, float("inf"), beam_size=REPLICAS), "reading"
-        )
+        keys = {DHTID.generate(source=key): key for key in ALL_KEYS}
+        search = await self._bounded(self._search(*keys), "reading")
         if self._is_client and self._calls.num_answers == answered_before:
             raise JoinFailed("no peer of the swarm answers; check this machine's network")
         now, read = self._clock(), []
-        for key, shard in found.items():
-            for subkey, (value, expires_at) in shard.value.items() if shard else ():
+        for key_id, key in keys.items():
+            for subkey, (value, expires_at) in search.of[key_id].records().items():
                 with contextlib.suppress(BadRecord):
                     read.append(self._judge.check(key, subkey, value, expires_at, now=now))
         live = newest_live(read, now=now)
@@ -201,18 +198,34 @@ class KademliaDirectory:
 
     async def explore(self) -> None:
         """Find our own neighbourhood, so that we know nodes and nodes know us."""
-        await self._bounded(
-            self._node.find_nearest_nodes([self._node.node_id], beam_size=REPLICAS), "exploring"
-        )
+        await self._bounded(self._search(self._protocol.node_id), "exploring")
 
     # --- helpers
 
-    async def _nearest(self, key: bytes) -> list[Any]:
+    async def _search(self, *keys: DHTID) -> Search:
+        """The nodes near these keys, and what they hold."""
+        table, own = self._protocol.routing_table, self._protocol.node_id
+        search = Search(keys, self._protocol.call_find, self._groups_now, max_keys=MAX_KEYS)
+        for key, each in search.of.items():
+            held = self._protocol.storage.get(key)
+            each.shards += [] if held is None else [held]
+        # All that we know: the nearest ones alone may be a crowd that names only itself.
+        start = {key: dict(table.get_nearest_neighbors(key, MAX_CANDIDATES, own)) for key in keys}
+        await search.run(start, own)
+        return search
+
+    async def _nearest(self, key: bytes) -> list[PeerID]:
         key_id = DHTID.generate(source=key)
-        found = await self._node.find_nearest_nodes(
-            [key_id], k_nearest=REPLICAS, beam_size=REPLICAS, exclude_self=True
-        )
-        return list(found[key_id].values())
+        return (await self._search(key_id)).of[key_id].nearest()
+
+    async def _groups_now(self) -> dict[PeerID, str | None]:
+        """By the address at the other end of each connection: what peers say may be false."""
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                connected = await self._transport.p2p.list_peers()
+        except (P2PDaemonError, OSError, EOFError, TimeoutError):
+            return {}  # the daemon is dying: nobody will answer either
+        return {each.peer_id: group_of(str(each.addrs[0])) for each in connected if each.addrs}
 
     async def _store(
         self, holders: list[Any], key: bytes, subkey: str, value: bytes, expires_at: float
@@ -245,19 +258,3 @@ class KademliaDirectory:
 
     async def _who_is(self, asked: PeerId, about: PeerId) -> tuple[str, ...]:
         return await whois.ask(self._transport, asked, about, is_client=self._is_client)
-
-
-def _node_over(protocol: P2PNodeDirectory1) -> DHTNode:
-    """A `DHTNode` without what `create` starts: no caches, no refreshing, no bootstrap."""
-    node = DHTNode(_initialized_with_create=True)
-    node.protocol, node.p2p = protocol, protocol.p2p
-    node.node_id, node.peer_id = protocol.node_id, protocol.p2p.peer_id
-    node.num_replicas, node.num_workers, node.chunk_size = REPLICAS, NUM_WORKERS, MAX_KEYS
-    node.is_alive, node.reuse_get_requests = True, False
-    node.pending_get_requests = defaultdict(list)
-    node.refresh_timeout, node.cache_locally, node.cache_nearest = None, False, 0
-    node.cache_on_store, node.cache_refresh_before_expiry = False, 0.0
-    node.blacklist = Blacklist(0.0, 1.0)
-    node.cache_refresh_queue, node.cache_refresh_evt = CacheRefreshQueue(), asyncio.Event()
-    node.cache_refresh_task, node._should_shutdown_p2p = None, False
-    return node

@@ -22,6 +22,8 @@ from p2pnode.types import PeerId
 
 EPOCH_S = 1.8e9
 RTT_S = 0.04
+FIRST_NETWORK = 60
+FIRST_GROUP = 256
 KNOWN_AT_START = 3
 """Whom a newcomer meets before it explores: its bootstrap peers."""
 
@@ -37,6 +39,14 @@ class Traffic:
     """Of requests and answers, without what the transport adds."""
 
 
+@dataclass(frozen=True, slots=True)
+class LabPeer:
+    """What hivemind's `PeerInfo` says of a connection."""
+
+    peer_id: PeerID
+    addrs: tuple[str, ...]
+
+
 class Overlay:
     """Who can be called, and what that has cost."""
 
@@ -45,10 +55,22 @@ class Overlay:
         self.rtt_s = rtt_s
         self.rng = random.Random(f"overlay/{seed}")
         self.handlers: dict[PeerID, dict[str, Handler]] = {}
+        self.addresses: dict[PeerID, LabPeer] = {}
+        self.connected: dict[PeerID, set[PeerID]] = {}
+
+    def place(self, peer: PeerID, group: int | None = None) -> None:
+        """Give a participant an address, in a network of its own or in that group's."""
+        number = len(self.addresses)
+        high, low = divmod(FIRST_GROUP + number if group is None else group, 256)
+        address = f"/ip4/{FIRST_NETWORK + high}.{low}.{number // 256}.{number % 256}/tcp/4001"
+        self.addresses[peer] = LabPeer(peer, (address,))
+        self.connected[peer] = set()
 
     async def call(self, caller: PeerID, callee: PeerID, name: str, request: Any) -> Any:
         """One round trip; raises P2PDaemonError when nobody is there."""
         self.traffic.num_calls += 1
+        self.connected[caller].add(callee)
+        self.connected[callee].add(caller)
         self.traffic.num_bytes += request.ByteSize()
         await asyncio.sleep(self.rtt_s)
         handler = self.handlers.get(callee, {}).get(name)
@@ -74,6 +96,11 @@ class LabP2P:
         """Do not answer them any more."""
         self._overlay.handlers.get(self.peer_id, {}).pop(name, None)
 
+    async def list_peers(self) -> list[LabPeer]:
+        """Those with whom there was a call, and where they are."""
+        overlay = self._overlay
+        return [overlay.addresses[each] for each in overlay.connected[self.peer_id]]
+
     async def call_protobuf_handler(self, peer: PeerID, name: str, request: Any, _: Any) -> Any:
         """Call somebody."""
         return await self._overlay.call(self.peer_id, peer, name, request)
@@ -84,6 +111,7 @@ class LabDaemon:
 
     def __init__(self, overlay: Overlay, peer: PeerId, addresses: tuple[str, ...]) -> None:
         self.p2p: Any = LabP2P(overlay, peer)
+        overlay.place(self.p2p.peer_id)
         self.peer = peer
         self.addresses = addresses
 

@@ -31,6 +31,7 @@ from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.net.identity import Identity
 from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
+from p2pnode.net.reach import Reach
 from p2pnode.node.figures import Figures, session_bytes_per_token
 from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
@@ -87,12 +88,16 @@ class LabMember:
     async def join(self) -> AsyncIterator[Joined]:
         """See `Network.join`."""
         directory = MemoryDirectory(self._swarm.dht, self._identity.key_pair)
-        async with self._swarm.network.transport(self._identity.peer) as transport:
+        met, sign = asyncio.Event(), self._identity.sign
+        async with (
+            self._swarm.network.transport(self._identity.peer) as ground,
+            Reach(ground, on_change=met.set) as transport,
+        ):
             if self._conditions is None:
-                yield Joined(transport, directory, sign=self._identity.sign)
+                yield Joined(transport, directory, met=met, sign=sign)
             else:
                 shaped = LabTransport(transport, self._conditions)
-                yield Joined(shaped, directory, sign=self._identity.sign)
+                yield Joined(shaped, directory, met=met, sign=sign)
 
 
 class LocalSwarm:

@@ -29,6 +29,9 @@ from p2pnode.types import PeerId
 SERVICE = "P2PNodeDirectory1"
 LOOKUPS_PER_ROUND = 10
 """Then everybody publishes anew."""
+WARM_ROUNDS = 2
+RENEWED_EVERY_S = 20.0
+"""The swarm has run for a while: everybody has published a few times."""
 NUM_BOOTSTRAPS = 3
 """Honest ones, whom everybody has been told of: who knows Sybils only is lost."""
 FIRST_SYBIL = 100_000
@@ -71,17 +74,20 @@ def run_attack(
     share: float = 0.4,
     aim: Aim = Aim.ANYWHERE,
     lookups: int = 40,
+    groups: int = GROUPS,
     seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
 ) -> Attack:
     """Let everybody join and publish, then look up. Blocks; the same each time.
 
-    num_nodes: Sybils (a ``share`` of them) and honest ones; lookups: by newcomers, all different
+    num_nodes: Sybils (a ``share`` of them) and honest ones; lookups: by newcomers, all different;
+    groups: networks that the Sybils have
     """
     result = Attack()
     num_sybils = round(share * num_nodes)
     run_virtual(
-        _attack(num_nodes - num_sybils, num_sybils, aim, lookups, seed, result, note), debug=False
+        _attack(num_nodes - num_sybils, num_sybils, aim, lookups, groups, seed, result, note),
+        debug=False,
     )
     return result
 
@@ -91,13 +97,14 @@ async def _attack(
     num_sybils: int,
     aim: Aim,
     lookups: int,
+    groups: int,
     seed: int,
     result: Attack,
     note: Callable[[str], None],
 ) -> None:
     overlay, rng = Overlay(seed=seed), random.Random(f"sybil/{seed}")
     honest = [fake_identity(1000 * seed + number) for number in range(num_honest)]
-    ring = Ring(overlay, _chosen(aim, num_sybils, seed))
+    ring = Ring(overlay, _chosen(aim, num_sybils, seed), groups)
     async with AsyncExitStack() as stack:
         directories: list[OverlayDirectory] = []
         order: list[Identity | Sybil] = [*honest, *ring.sybils]
@@ -114,9 +121,12 @@ async def _attack(
             there.append(each.peer)
         await ring.visit(there)
         note(f"{num_honest} nodes and {num_sybils} Sybils ({aim}) have joined")
+        for turn in range(WARM_ROUNDS):
+            await publish_all(directories, sequence=1 + turn)
+            await asyncio.sleep(RENEWED_EVERY_S)
         for number in range(lookups):
             if number % LOOKUPS_PER_ROUND == 0:
-                await publish_all(directories, sequence=1 + number)
+                await publish_all(directories, sequence=1 + WARM_ROUNDS + number)
             reader = directory_of(overlay, fake_identity(FIRST_READER + number), is_client=True)
             async with reader:
                 await _look_up(overlay, reader, there, {d.peer for d in directories}, result)
@@ -146,6 +156,7 @@ class Sybil:
         self._ring = ring
         self._identity = identity
         self._forges = number % 2 == 0
+        self._group = number % ring.groups
         self.peer = identity.peer
         self.peer_id = to_hivemind(identity.peer)
         self.node_id = node_id_of(self.peer_id)
@@ -153,6 +164,7 @@ class Sybil:
 
     def enter(self) -> None:
         """Answer whoever calls."""
+        self._ring.overlay.place(self.peer_id, self._group)
         self._ring.overlay.handlers[self.peer_id] = {
             f"{SERVICE}.rpc_ping": self._ping,
             f"{SERVICE}.rpc_store": self._store,
@@ -188,7 +200,8 @@ class Sybil:
 class Ring:
     """Sybils that name each other."""
 
-    def __init__(self, overlay: Overlay, identities: Sequence[Identity]) -> None:
+    def __init__(self, overlay: Overlay, identities: Sequence[Identity], groups: int) -> None:
+        self.groups = groups
         self.overlay = overlay
         self.sybils = [Sybil(self, each, number) for number, each in enumerate(identities)]
         self._nearest: dict[int, list[Sybil]] = {}

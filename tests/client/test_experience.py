@@ -24,7 +24,7 @@ from p2pnode.errors import (
 from p2pnode.pipeline.roles import Accused, Forgot, Outpaced
 from p2pnode.routing.chain import choose_chain
 from p2pnode.types import Chain, Hop, LayerRange, PeerId, SwarmView
-from tests.support.peers import announced, needs, peer, shape, view
+from tests.support.peers import announced, at, needs, peer, shape, view
 
 A, B = peer("A"), peer("B")
 SWARM = view(announced("A", "0-8"), announced("B", "0-8", latency_s=0.02))
@@ -115,6 +115,16 @@ def test_an_accusation_cuts_the_link_and_blames_nobody() -> None:
     assert experience.avoid(SWARM, 0.0).links == {(A, B), (B, A)}
     assert experience.avoid(SWARM, 3600.0).links == frozenset()
     assert experience.reputation.records() == {}
+
+
+def test_two_that_announce_no_address_are_known_not_to_connect_unless_they_are_near() -> None:
+    hidden = [announced(name, "0-8", addresses=()) for name in "AB"]
+    apart = view(*hidden, announced("C", "0-8"))
+    assert Experience().avoid(apart, 0.0).links == {(A, B), (B, A)}
+    near = view(*hidden, A={"coordinate": at(0.050)}, B={"coordinate": at(0.052)})
+    assert Experience().avoid(near, 0.0).links == frozenset()
+    one = view(hidden[0], announced("B", "0-8"))
+    assert Experience().avoid(one, 0.0).links == frozenset()
 
 
 def test_a_lost_hedge_weighs_little_and_a_peer_that_is_always_slow_loses_its_place() -> None:

@@ -52,7 +52,7 @@ def announced(
         down_bytes_per_s=0.0,
         offers_embedding=layers.startswith("0-"),
         offers_head=layers.endswith("-8"),
-        addresses=(),
+        addresses=(f"/ip4/192.0.2.7/tcp/4001/p2p/{peer(name)}",),
         protocol=1,
         software="",
         sequence=1,
