@@ -33,6 +33,7 @@ OPTIONS = {
     "sweep": "--fault --hops --tokens --delay-ms --standby --no-standby --prompt-tokens --model "
     "--trials --quick --transport --home --json",
     "soak": "--minutes --home --json",
+    "scale": "--nodes --seed --json",
 }
 
 
