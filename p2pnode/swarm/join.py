@@ -134,10 +134,23 @@ class Joiner:
                 if await self._meet_strangers():
                     retry_s = RETRY_S
                 self._remember()
-                await asyncio.sleep(retry_s if self._meeting.peers else RETRY_S)
-                retry_s = min(2 * retry_s, MAX_RETRY_S)
+                if await self._lose_nobody_for(retry_s):
+                    retry_s = min(2 * retry_s, MAX_RETRY_S)
+                else:
+                    retry_s = RETRY_S
         finally:
             self._save()
+
+    async def _lose_nobody_for(self, seconds: float) -> bool:
+        """Wait, but not on when nodes are lost or none is there: it may be us who were away."""
+        before, left_s = set(self._meeting.peers), seconds
+        while left_s > 0:
+            wait_s = min(left_s, RETRY_S)
+            await asyncio.sleep(wait_s)
+            left_s -= wait_s
+            if not self._meeting.peers or before - set(self._meeting.peers):
+                return False
+        return True
 
     # --- whom to try
 

@@ -226,6 +226,18 @@ async def test_a_node_that_lost_everybody_finds_those_again_whom_it_knew(tmp_pat
         assert meeting.peers == (B,), "though it was never told of B by its user"
 
 
+async def test_a_node_that_was_away_for_a_moment_is_back_at_once(tmp_path: Path) -> None:
+    """Everybody but one has dropped it: that one must not keep it from looking for others."""
+    meeting = FakeMeeting(A, B)
+    joiner = joiner_of(meeting, tmp_path, at(A), at(B))
+    await joiner.join(may_found=True)
+    async with running(joiner):
+        await asyncio.sleep(200)  # by now it looks for others seldom
+        meeting._met.remove(B)
+        await asyncio.sleep(5)
+        assert B in meeting.peers
+
+
 async def test_a_restarted_node_rejoins_through_the_last_good_peers(tmp_path: Path) -> None:
     meeting = FakeMeeting(A, B)
     meeting.friends[A] = (B,)
