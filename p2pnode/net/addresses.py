@@ -94,12 +94,16 @@ def _host_ip(host: str) -> IPAddress:
 
 
 def _interface_hosts(version: int) -> list[str]:
-    """The addresses of this machine: the one that faces the world first, loopback last."""
+    """The addresses of this machine, the one that faces the world first.
+
+    Loopback only where there is no other: to a peer elsewhere it would be that peer itself.
+    """
     default = _default_host(version)
     ips = {ip for ip, _ in _interfaces(version) if not ip.is_link_local}
+    ips = {ip for ip in ips if not ip.is_loopback} or ips
 
-    def rank(ip: IPAddress) -> tuple[bool, bool, bool, str]:
-        return ip.is_loopback, str(ip) != default, not ip.is_global, str(ip)
+    def rank(ip: IPAddress) -> tuple[bool, bool, str]:
+        return str(ip) != default, not ip.is_global, str(ip)
 
     return [str(ip) for ip in sorted(ips, key=rank)]
 

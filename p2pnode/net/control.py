@@ -63,6 +63,11 @@ class Control:
         answer = await self._ask(pb.Request(type=pb.Request.LIST_PEERS))
         return [peer.id for peer in answer.peers]
 
+    async def connections(self) -> list[tuple[bytes, list[bytes]]]:
+        """The ids of all peers that we are connected to, and where we see each, in binary."""
+        answer = await self._ask(pb.Request(type=pb.Request.LIST_PEERS))
+        return [(peer.id, list(peer.addrs)) for peer in answer.peers]
+
     async def open_stream(self, peer: bytes, protocol: str) -> Connection:
         """Open a stream: the connection becomes it. Raises Refusal."""
         opening = pb.StreamOpenRequest(

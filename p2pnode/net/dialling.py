@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 MAX_ADDRESSES = 16
 NEAR_TIMEOUT_S = 1.5
 NEAR_ANSWER_TIMEOUT_S = 0.3
+LISTENS_WITHIN_S = 2.0
+
+_MULTISTREAM = b"\x13/multistream/1.0.0\n"
+"""What both sides of a libp2p connection over TCP say first, after its length."""
 
 _REASONS = {
     "peer id mismatch": "another peer answers at its address",
@@ -45,6 +49,36 @@ async def dial(control: Control, peer: PeerId, texts: tuple[str, ...]) -> None:
         raise PeerLost(peer, reason(error)) from error
     except TimeoutError as error:
         raise PeerTimeout(peer, f"did not answer within {TIMEOUT_S:g} s") from error
+
+
+async def listens(address: str) -> bool:
+    """Whether libp2p answers at a TCP address; proves nothing about who it is."""
+    try:
+        parsed = addresses.parse(addresses.split(address)[0])
+        if addresses.is_quic(parsed):
+            return False
+        host = parsed.value_for_protocol(parsed.protocols()[0].name)
+        async with asyncio.timeout(LISTENS_WITHIN_S):
+            reader, writer = await asyncio.open_connection(host, parsed.value_for_protocol("tcp"))
+            try:
+                writer.write(_MULTISTREAM)
+                return await reader.readexactly(len(_MULTISTREAM)) == _MULTISTREAM
+            finally:
+                writer.close()
+    except (ValueError, OSError, EOFError, TimeoutError):
+        return False
+
+
+async def seen_at(control: Control) -> dict[PeerId, tuple[str, ...]]:
+    """All connected peers, and the hosts where we see them. Raises DaemonDied, TimeoutError."""
+    hosts: dict[PeerId, dict[str, None]] = {}
+    for peer_id, wheres in await control.connections():
+        found = hosts.setdefault(PeerId(PeerID(peer_id).to_base58()), {})
+        for where in wheres:
+            parts = str(Multiaddr(where)).split("/")
+            if len(parts) > 3 and parts[1] in ("ip4", "ip6"):
+                found[f"/{parts[1]}/{parts[2]}"] = None
+    return {peer: tuple(found) for peer, found in hosts.items()}
 
 
 def binary(peer: PeerId) -> bytes:

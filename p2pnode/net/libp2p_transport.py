@@ -17,7 +17,7 @@ from typing import Any, Self
 from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net import addresses
 from p2pnode.net.control import STREAM_BUFFER_BYTES, TIMEOUT_S, Refusal, read_stream_info
-from p2pnode.net.dialling import binary, dial, reason
+from p2pnode.net.dialling import binary, dial, listens, reason, seen_at
 from p2pnode.net.identity import Identity
 from p2pnode.net.libp2p_stream import LibP2PStream
 from p2pnode.net.libraries import Multiaddr, PeerID
@@ -74,7 +74,7 @@ class P2PTransport:
 
     @property
     def port(self) -> int:
-        """The port that we listen on, TCP and UDP; 0 for a client."""
+        """The port that we listen on, TCP and UDP; 0 for a client that could get none."""
         return self._daemon.port
 
     @property
@@ -140,6 +140,22 @@ class P2PTransport:
         there; the others all at once, QUIC a little before TCP.
         """
         await dial(self._daemon.control, peer, addresses)
+
+    def listens_at(self) -> tuple[str, ...]:
+        """See `Ground.listens_at`."""
+        port = self._daemon.port
+        return addresses.dialable(self.peer, self._host, port, self._announce) if port else ()
+
+    async def observed(self) -> dict[PeerId, tuple[str, ...]]:
+        """See `Ground.observed`; raises DaemonDied."""
+        try:
+            return await seen_at(self._daemon.control)
+        except (Refusal, TimeoutError) as error:
+            raise DaemonDied(f"p2pd does not say who is connected: {error}") from error
+
+    async def answers(self, address: str) -> bool:
+        """See `Ground.answers`."""
+        return await listens(address)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises PeerLost, PeerTimeout or DaemonDied."""

@@ -59,6 +59,7 @@ class MemoryNetwork:
         self._random: dict[tuple[PeerId, PeerId], random.Random] = {}
         self._silenced: dict[tuple[PeerId, PeerId], asyncio.TimerHandle] = {}
         self._frozen: dict[PeerId, asyncio.Event] = {}
+        self._hidden: set[PeerId] = set()
         self._connected: set[frozenset[PeerId]] = set()
         self._streams: dict[MemoryStream, None] = {}
         self._num_transports = 0
@@ -120,6 +121,10 @@ class MemoryNetwork:
                 pipe.release()
             pipe.resume()
 
+    def hide(self, peer: PeerId) -> None:
+        """Put a peer behind a NAT for good: it can dial, and nobody can dial it."""
+        self._hidden.add(peer)
+
     # --- what pipes and transports ask
 
     def line(self, sender: PeerId, receiver: PeerId) -> Line:
@@ -159,6 +164,10 @@ class MemoryNetwork:
         """Whether nothing from the sender reaches the receiver's machine now."""
         return (sender, receiver) in self._silenced
 
+    def is_hidden(self, peer: PeerId) -> bool:
+        """Whether dials to the peer are lost on their way."""
+        return peer in self._hidden
+
     async def until_thawed(self, peer: PeerId) -> None:
         """Return when the peer may run."""
         while peer in self._frozen:
@@ -167,6 +176,11 @@ class MemoryNetwork:
     def are_connected(self, a: PeerId, b: PeerId) -> bool:
         """Whether streams can be opened without dialling."""
         return frozenset((a, b)) in self._connected
+
+    def connected_to(self, peer: PeerId) -> list[PeerId]:
+        """Who is connected to a peer, in an order that is the same in each run."""
+        pairs = [pair for pair in self._connected if peer in pair]
+        return sorted(other for pair in pairs for other in pair if other != peer)
 
     def connect(self, a: PeerId, b: PeerId) -> None:
         """A dial succeeded."""

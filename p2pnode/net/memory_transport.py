@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net.memory_stream import MemoryStream
@@ -27,6 +27,7 @@ class MemoryTransport:
     """`transport.Transport` in memory; made by `MemoryNetwork.transport`."""
 
     def __init__(self, network: MemoryNetwork, peer: PeerId, number: int) -> None:
+        self.p2p: Any = None
         self._network = network
         self._peer = peer
         self._address = f"/memory/{number}/p2p/{peer}"
@@ -93,11 +94,37 @@ class MemoryTransport:
             await self._travel(peer, there=True)
             there = self._network.transports.get(peer)
             await self._travel(peer, there=False)
+            if self._network.is_hidden(peer):
+                await asyncio.sleep(CONNECT_TIMEOUT_S)
+                raise PeerTimeout(peer, f"did not answer within {CONNECT_TIMEOUT_S:g} s")
             if there is None or not _names(addresses, there):
                 raise PeerLost(peer, "cannot be reached (connection refused)")
         if self._network.transports.get(peer) is not there:
             raise PeerLost(peer, "cannot be reached (it died while we dialled)")
         self._network.connect(self._peer, peer)
+
+    def listens_at(self) -> tuple[str, ...]:
+        """See `Ground.listens_at`."""
+        return self.addresses
+
+    async def observed(self) -> dict[PeerId, tuple[str, ...]]:
+        """See `Ground.observed`."""
+        self._check_open()
+        await self._network.until_thawed(self._peer)
+        living = self._network.transports
+        connected = self._network.connected_to(self._peer)
+        return {peer: (_host(living[peer]),) for peer in connected if peer in living}
+
+    async def answers(self, address: str) -> bool:
+        """See `Ground.answers`."""
+        found = [there for there in self._network.transports.values() if _names((address,), there)]
+        try:
+            for there in found:
+                await self._travel(there.peer, there=True)
+                await self._travel(there.peer, there=False)
+        except PeerTimeout:
+            return False
+        return any(not self._network.is_hidden(there.peer) for there in found)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises PeerLost or PeerTimeout."""
@@ -158,6 +185,11 @@ class MemoryTransport:
     def _check_open(self) -> None:
         if not self._is_open:
             raise DaemonDied("the in-memory daemon does not run")
+
+
+def _host(transport: MemoryTransport) -> str:
+    (own,) = transport.addresses
+    return own.partition("/p2p/")[0]
 
 
 def _names(addresses: tuple[str, ...], transport: MemoryTransport) -> bool:

@@ -1,7 +1,8 @@
 """The go-libp2p daemon as our child process: started with our flags, watched, never left behind.
 
 Rules:
-- it listens on one number for TCP and QUIC, or on nothing (clients), and it must get both;
+- it listens on one number for TCP and QUIC, and it must get both; a client takes any number, so
+  that who cannot be dialled can dial it, and does without when it gets none;
 - its own DHT, gossip and relay service are off: they answer strangers;
 - it dies with us: by SIGTERM when closed, by the kernel when we are killed, and by itself when
   nobody is connected to its socket. Ctrl-C does not reach it: it has a session of its own.
@@ -18,7 +19,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4001
 MAX_PORTS_TRIED = 1000
+NUM_ANY_PORTS = 3
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 1.0
 MAX_TAIL_BYTES = 4096
@@ -61,7 +63,7 @@ class Daemon:
     ) -> None:
         self.folder = folder
         self.port = 0
-        """The number it listens on; 0 for a client."""
+        """The number it listens on; 0 for a client that got none."""
         self.socket = folder / "p2pd.sock"
         self.control = Control(self.socket)
         self._identity = identity
@@ -116,10 +118,7 @@ class Daemon:
         self._is_expected_to_end = True
 
     async def _start_somewhere(self, key: Path) -> None:
-        if self._is_client:
-            await self._start(key, ["-noListenAddrs=1"])
-            return
-        for port in _candidates(self._explicit_port):
+        for port in _any_ports(self._host) if self._is_client else _candidates(self._explicit_port):
             if not _is_free(self._host, port):
                 continue
             hosts = addresses.listening(self._host, port)
@@ -129,6 +128,9 @@ class Daemon:
                 return
             # Somebody took the number between our look and the daemon's. It goes on without.
             await self._stop()
+        if self._is_client:
+            await self._start(key, ["-noListenAddrs=1"])
+            return
         if self._explicit_port is not None:
             raise PortBusy(f"port {self._explicit_port} is taken on {self._host}; try another")
         raise PortBusy(f"no free port from {DEFAULT_PORT} on {self._host}")
@@ -240,6 +242,19 @@ def _candidates(explicit: int | None) -> Iterable[int]:
     if explicit is not None:
         return (explicit,) * 3
     return range(DEFAULT_PORT, DEFAULT_PORT + MAX_PORTS_TRIED)
+
+
+def _any_ports(host: str) -> Iterator[int]:
+    """Numbers that the system gives away, outside those that nodes take; none when it refuses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(NUM_ANY_PORTS):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, 0))
+            except OSError:
+                return
+            port = probe.getsockname()[1]
+        yield port
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -188,13 +188,16 @@ class Table:
             rows = np.array([before])
             plain_s, transfer_s = self.rtt_s(rows, here).item() / 2.0, float(self.send_s[before])
             with_all_s = self.ways_s(rows, here).item()
+        pair = None if before is None else (self.peers[before].peer, self.peers[index].peer)
+        # What it costs to be carried speaks against a chain; it is no time that a token takes.
+        carried_s = CARRIED_COST_S if pair in self.needs.avoid.links else 0.0
         return Terms(
             queue_s=float(self.queue_s[index]),
             compute_s=float(self.layer_s[index]) * len(layers),
             way_s=plain_s,
             transfer_s=transfer_s,
-            measured_s=with_all_s - plain_s - transfer_s + float(self.extra_s[index]),
-            risk_s=float(self.risk_s[index]),
+            measured_s=with_all_s - carried_s - plain_s - transfer_s + float(self.extra_s[index]),
+            risk_s=float(self.risk_s[index]) + carried_s,
             spread_s=float(self.spread_s[index]),
         )
 

@@ -12,6 +12,7 @@ from p2pnode.config import ClientConfig, SwarmConfig, public_peers
 from p2pnode.dht.kademlia import KademliaDirectory
 from p2pnode.net.identity import Identity, claim
 from p2pnode.net.libp2p_transport import P2PTransport
+from p2pnode.net.reach import Reach
 from p2pnode.swarm.join import Joiner, JoinSources
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.running import shown_as_running
@@ -38,17 +39,13 @@ class P2PNetwork:
     @asynccontextmanager
     async def join(self) -> AsyncIterator[Joined]:
         """See `Network.join`."""
-        config = self._config
+        config, met = self._config, asyncio.Event()
         with ExitStack() as files:
             identity = self._identity(files)
             async with (
-                P2PTransport(
-                    identity,
-                    config.home.run,
-                    host=config.host,
-                    port=self._port,
-                    announce=config.announce,
-                    is_client=self._is_client,
+                self._ground(identity) as ground,
+                Reach(
+                    ground, kept=config.announce, is_client=self._is_client, on_change=met.set
                 ) as transport,
                 KademliaDirectory(
                     transport,
@@ -59,7 +56,6 @@ class P2PNetwork:
                 ) as directory,
                 Tasks() as tasks,
             ):
-                met = asyncio.Event()
                 joiner = Joiner(
                     directory,
                     self._sources(),
@@ -70,13 +66,25 @@ class P2PNetwork:
                 may_found = config.starts_swarm and not (config.join and not self._has_joined)
                 has_joined = await joiner.join(may_found=may_found)
                 if not self._is_client:
-                    files.enter_context(
-                        shown_as_running(config.home.run, identity.peer, transport.addresses)
-                    )
-                    self._port = transport.port
+                    # Nodes of this home reach us at any address of this machine.
+                    shown = shown_as_running(config.home.run, identity.peer, ground.addresses)
+                    files.enter_context(shown)
+                    self._port = ground.port
+                    await transport.check()  # so that the first announcement is right
                 self._has_joined = True
                 tasks.start(joiner.run(), name="joiner")
                 yield Joined(transport, directory, not has_joined, met, identity.sign)
+
+    def _ground(self, identity: Identity) -> P2PTransport:
+        config = self._config
+        return P2PTransport(
+            identity,
+            config.home.run,
+            host=config.host,
+            port=self._port,
+            announce=config.announce,
+            is_client=self._is_client,
+        )
 
     def _identity(self, files: ExitStack) -> Identity:
         if self._is_client and self._key is None:
@@ -99,5 +107,5 @@ def node_network(config: SwarmConfig, *, wall_clock: Callable[[], float] = time.
 
 
 def client_network(config: ClientConfig) -> P2PNetwork:
-    """The network of a client, which starts no swarm and is never dialled."""
+    """The network of a client, which starts no swarm and is dialled only when it asks for that."""
     return P2PNetwork(config.swarm, wall_clock=config.wall_clock, is_client=True)

@@ -13,13 +13,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from multiaddr import Multiaddr
 
 from p2pnode.errors import DaemonDied, PortBusy
+from p2pnode.net.addresses import is_quic
 from p2pnode.net.identity import Identity, load_or_create
 from p2pnode.net.p2pd import Daemon
 from p2pnode.net.run_folder import run_folder
 
 LOOPBACK = "127.0.0.1"
+NOT_OURS = "192.0.2.7"
+"""Nobody can listen at an address of another machine."""
 
 
 @pytest.fixture
@@ -107,11 +111,20 @@ async def test_a_port_of_another_daemon_is_busy(run: Path) -> None:
                 pass
 
 
-async def test_a_client_listens_on_nothing(run: Path) -> None:
+async def test_a_client_listens_too_so_that_who_cannot_be_dialled_can_dial_it(run: Path) -> None:
     async with daemon(run, is_client=True) as started:
-        assert started.port == 0
-        _, addresses = await started.control.identify()
-        assert addresses == []
+        assert started.port > 0
+        _, found = await started.control.identify()
+        kinds = {is_quic(Multiaddr(address)) for address in found}
+        assert kinds == {True, False}
+
+
+async def test_a_client_that_gets_no_port_does_without(run: Path) -> None:
+    with run_folder(run) as folder:
+        async with Daemon(Identity.ephemeral(), folder, host=NOT_OURS, is_client=True) as started:
+            assert started.port == 0
+            _, found = await started.control.identify()
+            assert found == []
 
 
 async def test_its_crash_is_noticed_within_a_second(run: Path) -> None:

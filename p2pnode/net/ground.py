@@ -1,0 +1,33 @@
+"""What `reach.Reach` stands on: a transport that can tell who is connected, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from p2pnode.net.transport import Transport
+from p2pnode.types import PeerId
+
+
+class Ground(Transport, Protocol):
+    """A `Transport` that only dials; both of ours are one."""
+
+    @property
+    def p2p(self) -> Any:
+        """Hivemind's handle on the daemon; None without one."""
+        ...
+
+    def listens_at(self) -> tuple[str, ...]:
+        """Where we listen, as this machine's interfaces are now; each ends in ``/p2p/<our id>``.
+
+        Also a client's, which announces none.
+        """
+        ...
+
+    async def observed(self) -> Mapping[PeerId, tuple[str, ...]]:
+        """All connected peers, and the hosts (``/ip4/192.0.2.7``) where we see each."""
+        ...
+
+    async def answers(self, address: str) -> bool:
+        """Whether a peer listens at a TCP address, by a connection that proves no identity."""
+        ...

@@ -1,0 +1,283 @@
+"""Peers that cannot be dialled: they learn it, and they are reached all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from p2pnode.errors import PeerError, PeerLost, WireError
+from p2pnode.net.memory import Line, MemoryNetwork, fake_peer_id
+from p2pnode.net.questions import ask
+from p2pnode.net.reach import BRING_WITHIN_S, CHECK_EVERY_S, PATIENCE_S, RETRY_S, Reach
+from p2pnode.net.reach_messages import REACH, CallBack, CalledBack, Came, Come, Fetch
+from p2pnode.net.reach_server import ASKS_AT_ONCE
+from p2pnode.net.transport import ByteStream
+
+LATENCY_S = 0.02
+ROUND_TRIP_S = 2 * LATENCY_S
+DIAL_S = 3 * ROUND_TRIP_S
+ASK_S = 2 * ROUND_TRIP_S
+"""Opening a stream, the question and the answer."""
+NOBODY = fake_peer_id(99)
+
+pytestmark = pytest.mark.virtual_time
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def peers(*hidden: bool) -> AsyncIterator[tuple[MemoryNetwork, list[Reach]]]:
+    """Participants, of whom those marked cannot be dialled; none is connected."""
+    network = MemoryNetwork(line=Line(latency_s=LATENCY_S))
+    async with AsyncExitStack() as stack:
+        made = []
+        for number, is_hidden in enumerate(hidden):
+            peer = fake_peer_id(number)
+            ground = await stack.enter_async_context(network.transport(peer))
+            made.append(await stack.enter_async_context(Reach(ground)))
+            if is_hidden:
+                network.hide(peer)
+        yield network, made
+
+
+async def test_who_can_be_dialled_announces_that_and_who_cannot_announces_nothing() -> None:
+    async with peers(False, True, False) as (_, (one, behind, other)):
+        before = behind.addresses
+        await behind.connect(one.peer, one.addresses)
+        await behind.connect(other.peer, other.addresses)
+        began = now()
+        await one.check()
+        await behind.check()
+        assert (one.is_dialable, behind.is_dialable, other.is_dialable) == (True, False, None)
+        assert before != ()
+        assert behind.addresses == ()
+        assert one.addresses != ()
+        assert now() - began <= 2 * (ASK_S + ROUND_TRIP_S) + 0.001
+
+
+async def test_alone_we_do_not_know_and_announce_what_we_have() -> None:
+    async with peers(False) as (_, (alone,)):
+        await alone.check()
+        assert alone.is_dialable is None
+        assert alone.addresses != ()
+
+
+async def test_it_is_found_out_without_being_asked_for_and_told() -> None:
+    network = MemoryNetwork(line=Line(latency_s=LATENCY_S))
+    changed = asyncio.Event()
+    async with (
+        network.transport(fake_peer_id(0)) as there,
+        network.transport(fake_peer_id(1)) as here,
+        Reach(there) as helper,
+        Reach(here, on_change=changed.set) as ours,
+    ):
+        network.hide(ours.peer)
+        await ours.connect(helper.peer, helper.addresses)
+        async with asyncio.timeout(2 * RETRY_S):
+            await changed.wait()
+        assert ours.addresses == ()
+
+
+async def test_that_we_cannot_be_dialled_any_more_is_believed_the_second_time() -> None:
+    async with peers(False, False) as (network, (helper, ours)):
+        await ours.connect(helper.peer, helper.addresses)
+        await ours.check()
+        assert ours.is_dialable
+        network.hide(ours.peer)
+        await ours.check()
+        assert ours.is_dialable
+        await ours.check()
+        assert ours.is_dialable is False
+        assert ours.addresses == ()
+
+
+async def test_a_change_is_noticed_within_the_interval() -> None:
+    async with peers(False, False) as (network, (helper, ours)):
+        await ours.connect(helper.peer, helper.addresses)
+        await asyncio.sleep(2 * RETRY_S)
+        assert ours.is_dialable
+        network.hide(ours.peer)
+        await asyncio.sleep(1.5 * CHECK_EVERY_S)
+        assert ours.is_dialable is False
+
+
+async def test_what_the_operator_announces_is_kept() -> None:
+    network = MemoryNetwork()
+    async with (
+        network.transport(fake_peer_id(0)) as there,
+        network.transport(fake_peer_id(1)) as here,
+        Reach(there) as helper,
+        Reach(here, kept=here.addresses) as ours,
+    ):
+        network.hide(ours.peer)
+        await ours.connect(helper.peer, helper.addresses)
+        await ours.check()
+        assert ours.is_dialable is False
+        assert ours.addresses == here.addresses
+
+
+async def test_a_client_announces_nothing() -> None:
+    network = MemoryNetwork()
+    async with network.transport(fake_peer_id(0)) as ground, Reach(ground, is_client=True) as ours:
+        assert ours.addresses == ()
+
+
+# --- the stream that the other side can open
+
+
+async def test_who_announces_no_address_is_asked_to_dial_us() -> None:
+    async with peers(False, True, False) as (_, (helper, behind, asker)):
+        await behind.connect(helper.peer, helper.addresses)
+        await asker.connect(helper.peer, helper.addresses)
+        began = now()
+        await asker.connect(behind.peer, ())
+        # The question to the helper, its question to the other, and that one's dial.
+        assert now() - began <= 2 * ASK_S + DIAL_S + 0.001
+        heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def listen(stream: ByteStream) -> None:
+            heard.set_result(await stream.read_exactly(2))
+
+        await behind.serve("/test/1", listen)
+        stream = await asker.open_stream(behind.peer, "/test/1")
+        stream.write(b"hi")
+        assert await heard == b"hi"
+        stream.close()
+
+
+async def test_a_dial_that_gets_no_answer_is_helped_before_it_gives_up() -> None:
+    async with peers(False, True, False) as (_, (helper, behind, asker)):
+        wrong = behind.addresses
+        await behind.connect(helper.peer, helper.addresses)
+        await asker.connect(helper.peer, helper.addresses)
+        began = now()
+        await asker.connect(behind.peer, wrong)
+        assert now() - began <= PATIENCE_S + 2 * ASK_S + DIAL_S + 0.001
+
+
+async def test_two_who_cannot_be_dialled_know_it_soon() -> None:
+    async with peers(False, True, True) as (_, (helper, one, other)):
+        for each in (one, other):
+            await each.connect(helper.peer, helper.addresses)
+            await each.check()
+        began = now()
+        with pytest.raises(PeerLost, match="cannot be dialled, and neither can we"):
+            await one.connect(other.peer, ())
+        assert now() == began
+
+
+async def test_before_anybody_has_tried_it_takes_no_longer_than_the_deadline() -> None:
+    async with peers(False, True, True) as (_, (helper, one, other)):
+        for each in (one, other):
+            await each.connect(helper.peer, helper.addresses)
+        began = now()
+        with pytest.raises(PeerError):
+            await one.connect(other.peer, ())
+        assert now() - began <= BRING_WITHIN_S
+
+
+async def test_without_anybody_in_common_it_is_unreachable() -> None:
+    async with peers(False, True, False) as (_, (helper, behind, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        with pytest.raises(PeerLost, match="nobody we know"):
+            await asker.connect(behind.peer, ())
+
+
+async def test_a_helper_that_is_silent_does_not_keep_the_others_from_helping() -> None:
+    async with peers(False, True, False, False, False) as (network, everybody):
+        helper, behind, asker, *silent = everybody
+        await behind.connect(helper.peer, helper.addresses)
+        for each in (helper, *silent):
+            await asker.connect(each.peer, each.addresses)
+        for each in silent:
+            network.freeze(each.peer)
+        began = now()
+        await asker.connect(behind.peer, ())
+        assert now() - began <= 2 * ASK_S + DIAL_S + 0.001
+
+
+async def test_the_dead_are_not_waited_for() -> None:
+    async with peers(False, False, False) as (network, (helper, dead, asker)):
+        where = dead.addresses
+        for each in (dead, asker):
+            await each.connect(helper.peer, helper.addresses)
+        network.kill(dead.peer)
+        began = now()
+        with pytest.raises(PeerLost, match="refused"):
+            await asker.connect(dead.peer, where)
+        assert now() - began <= ROUND_TRIP_S + ASK_S + 0.001
+
+
+# --- what strangers may ask
+
+
+async def test_only_the_port_of_a_claim_counts() -> None:
+    async with peers(False, False, False) as (_, (helper, asker, victim)):
+        await asker.connect(helper.peer, helper.addresses)
+        claim = CallBack(addresses=victim.addresses)
+        answer = await ask(asker, helper.peer, REACH, claim, CalledBack)
+        # It was tried where we are, not where we said.
+        assert answer.reached == (asker.addresses[0].partition("/p2p/")[0],)
+
+
+async def test_a_peer_is_sent_only_to_where_the_asker_is_seen() -> None:
+    async with peers(False, False, False, False) as (network, (helper, asker, wanted, victim)):
+        for each in (asker, wanted):
+            await each.connect(helper.peer, helper.addresses)
+        fetch = Fetch(wanted=wanted.peer, addresses=victim.addresses)
+        came = await ask(asker, helper.peer, REACH, fetch, Came)
+        assert came.is_connected
+        assert network.are_connected(wanted.peer, asker.peer)
+        assert not network.are_connected(wanted.peer, victim.peer)
+
+
+async def test_who_is_not_connected_cannot_be_fetched() -> None:
+    async with peers(False, False) as (_, (helper, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        fetch = Fetch(wanted=NOBODY, addresses=asker.addresses)
+        came = await ask(asker, helper.peer, REACH, fetch, Came)
+        assert came == Came(is_connected=False, is_known=False)
+
+
+async def test_an_address_of_another_peer_is_not_dialled() -> None:
+    async with peers(False, False, False) as (network, (asked, asker, victim)):
+        await asker.connect(asked.peer, asked.addresses)
+        come = Come(wanted_by=NOBODY, addresses=victim.addresses)
+        came = await ask(asker, asked.peer, REACH, come, Came)
+        assert not came.is_connected
+        assert not network.are_connected(asked.peer, victim.peer)
+
+
+async def test_who_asks_too_often_gets_no_answer() -> None:
+    async with peers(False, False) as (_, (helper, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        fetch = Fetch(wanted=NOBODY, addresses=asker.addresses)
+        # The line takes time, in which more is allowed: at once they are asked.
+        asking = [ask(asker, helper.peer, REACH, fetch, Came) for _ in range(30)]
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert sum(isinstance(each, Came) for each in answers) == ASKS_AT_ONCE
+        assert sum(isinstance(each, PeerLost) for each in answers) == 30 - ASKS_AT_ONCE
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff", b"\x00\x00", b"\x00\x01\xc1", b"\x00\x02\x81\xa4"])
+async def test_nonsense_ends_the_stream(data: bytes) -> None:
+    async with peers(False, False) as (_, (helper, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        stream = await asker.open_stream(helper.peer, REACH)
+        stream.write(data)
+        with pytest.raises(PeerLost):
+            await stream.read_exactly(1)
+        stream.close()
+
+
+async def test_an_answer_of_another_kind_is_refused() -> None:
+    async with peers(False, False) as (_, (helper, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        with pytest.raises(PeerError) as caught:
+            await ask(asker, helper.peer, REACH, CallBack(addresses=()), Came)
+        assert isinstance(caught.value.__cause__, WireError)
