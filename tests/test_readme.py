@@ -93,8 +93,10 @@ def test_readme_names_only_commands_and_options_that_exist(
 ) -> None:
     words = set(re.findall(r"--[a-z][a-z-]*", README))
     offered = set()
-    for command in ("serve", "generate", "chat", "status", "demo", "bench", "bootstrap"):
-        app([command, "--help"], standalone_mode=False)
+    commands = ["serve", "generate", "chat", "status", "demo", "bench", "bootstrap"]
+    commands += ["lab run", "lab sweep", "lab soak", "lab scale"]
+    for command in commands:
+        app([*command.split(), "--help"], standalone_mode=False)
         offered |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
     assert words <= offered
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "status": "--join --home --json",
     "keys show": "--key --home --json",
     "model check": "--json",
-    "bench": "--json",
+    "bench": "--quick --json",
     "version": "--json",
 }
 HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "numpy", "asyncio", "uvloop")

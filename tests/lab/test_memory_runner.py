@@ -15,7 +15,7 @@ from p2pnode.lab.presets import Link
 from p2pnode.lab.scenario import Fault, FaultKind, Moment, Nat, Node, Request, Scenario, Where
 from p2pnode.lab.scenario_file import load_scenario
 from p2pnode.types import LayerRange
-from tests.lab.test_scenario_file import FILES
+from tests.lab.test_scenario_file import IN_MEMORY
 
 DELAY_MS = 20.0
 
@@ -39,7 +39,7 @@ def with_fault(scenario: Scenario, kind: FaultKind, at: Moment, **where: int | s
     return dataclasses.replace(scenario, faults=(Fault(kind=kind, at=at, **where),))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", IN_MEMORY, ids=lambda file: file.stem)
 def test_the_examples_end_with_the_right_tokens(file: Path, cache: Path) -> None:
     trial = run_in_memory(load_scenario(file), cache)
     assert trial.error is None
