@@ -15,6 +15,7 @@ from typing import Any
 from p2pnode.dht.backend import P2PContext, P2PDaemonError, PeerID
 from p2pnode.dht.kademlia import KademliaDirectory
 from p2pnode.dht.shards import to_hivemind
+from p2pnode.errors import PeerLost
 from p2pnode.lab.peers import announcement_of, part
 from p2pnode.net.identity import Identity
 from p2pnode.net.transport import StreamHandler
@@ -119,8 +120,8 @@ class LabDaemon:
         """Nothing to do."""
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Any:
-        """Never called: `OverlayDirectory` introduces nobody."""
-        raise NotImplementedError
+        """Refused: directories of the overlay call each other, they open no streams."""
+        raise PeerLost(peer, "is simulated: it takes calls, no streams")
 
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Nobody will ask."""

@@ -42,8 +42,6 @@ class Standbys:
     ) -> None:
         self.states: dict[int, HopState] = {}
         """Those that are ready."""
-        self.has_tried = False
-        """Whether every hop has had its chance to get one in this epoch."""
         self._links = links
         self._router = router
         self._chunk_tokens = chunk_tokens
@@ -67,14 +65,12 @@ class Standbys:
         """Keep a standby for each hop, as far as there are peers, until cancelled."""
         self._told.clear()
         self._retry_at.clear()
-        self.has_tried = False
         kept, self.states = self.states, {}
         await all_of(*(self._renew(now, index, state) for index, state in kept.items()))
         while True:
             await self._fill(now)
             self._tell_neighbours(now)
             self._feed_first(now)
-            self.has_tried = True
             try:
                 async with asyncio.timeout(self._until_retry_s()):
                     await self._wake.wait()
