@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -31,6 +31,7 @@ SILENT_AFTER_S = 4.0
 """Who has opened a chain link and says nothing at all for so long is gone: it should ping."""
 UNUSED_AFTER_S = 120.0
 """An inbound control link without a word for so long is closed."""
+_Open = Callable[[PeerId], Awaitable[Link]]
 
 
 @dataclass(slots=True)
@@ -105,8 +106,7 @@ class Links:
 
     def get(self, peer: PeerId, traffic: str = CHAIN) -> Link | None:
         """A live link to that peer, whoever opened it."""
-        links = self._links.get((peer, traffic))
-        return links[0] if links else None
+        return next(iter(self._links.get((peer, traffic), ())), None)
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> Link:
         """The chain link to a peer, opened when there is none; its control link is watched.
@@ -118,11 +118,8 @@ class Links:
             if link is not None and control is not None:
                 control.watch(*self._heartbeat)
                 return link
-            async with _deadline(peer, self._connect_timeout_s):
-                await self._transport.connect(peer, addresses)
-                control = await self._open(peer, CONTROL)
-                control.watch(*self._heartbeat)
-                return await self._open(peer, CHAIN)
+            async with self._deadline(peer):
+                return await self._reach(peer, addresses, self._open_watched)
 
     async def control(self, peer: PeerId, addresses: tuple[str, ...]) -> Link:
         """The control link to a peer, opened when there is none; it is not watched.
@@ -133,9 +130,10 @@ class Links:
             link = self.get(peer, CONTROL)
             if link is not None:
                 return link
-            async with _deadline(peer, self._connect_timeout_s):
-                await self._transport.connect(peer, addresses)
-                return await self._open(peer, CONTROL)
+            async with self._deadline(peer):
+                return await self._reach(
+                    peer, addresses, functools.partial(self._open, traffic=CONTROL)
+                )
 
     async def release(self, peer: PeerId) -> None:
         """End the control link that we opened to a peer, unless a session uses the peer."""
@@ -167,6 +165,32 @@ class Links:
             door.num_users -= 1
             if not door.num_users:
                 del self._doors[peer]
+
+    @asynccontextmanager
+    async def _deadline(self, peer: PeerId) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                yield
+        except (TimeoutError, PeerTimeout) as error:
+            if self.get(peer) is None and self.get(peer, CONTROL) is None:
+                await self._transport.disconnect(peer)  # it may live elsewhere: dial next time
+            what = f"did not answer within {self._connect_timeout_s:g} s"
+            raise PeerTimeout(peer, what) from error
+
+    async def _reach(self, peer: PeerId, addresses: tuple[str, ...], open_link: _Open) -> Link:
+        """Connect and open. Tried twice: the connection may be to one that has died and is back."""
+        await self._transport.connect(peer, addresses)
+        try:
+            return await open_link(peer)
+        except PeerLost as error:
+            log.debug("connecting anew: peer=%s error=%s", peer.short, error)
+        await self._transport.connect(peer, addresses)
+        return await open_link(peer)
+
+    async def _open_watched(self, peer: PeerId) -> Link:
+        """The chain link, and the heartbeat on the control link."""
+        (await self._open(peer, CONTROL)).watch(*self._heartbeat)
+        return await self._open(peer, CHAIN)
 
     async def _open(self, peer: PeerId, traffic: str) -> Link:
         existing = self.get(peer, traffic)
@@ -246,7 +270,7 @@ class Links:
         """The control link of a session's peer went, the chain link did not: open another."""
         try:
             async with self._through_the_door(peer):
-                async with _deadline(peer, self._connect_timeout_s):
+                async with self._deadline(peer):
                     control = await self._open(peer, CONTROL)
                 control.watch(*self._heartbeat)
         except P2PNodeError as error:
@@ -274,12 +298,3 @@ class Links:
             limit_s = SILENT_AFTER_S if peer in guests else UNUSED_AFTER_S
             if now - at > limit_s:
                 self._end_all(peer, PeerTimeout(peer, f"was silent for {limit_s:g} s"))
-
-
-@asynccontextmanager
-async def _deadline(peer: PeerId, timeout_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise PeerTimeout(peer, f"did not answer within {timeout_s:g} s") from error

@@ -4,6 +4,8 @@ For tests and scenarios on virtual time. Deterministic: the same seed gives the 
 the bad habits of p2pd (see `net.memory_stream`), and a few rules of its own:
 - a dead peer's streams read as ended at the others, after the latency;
 - between peers that cannot hear each other streams end after `BLACK_HOLE_S`;
+- who was connected to a peer that was killed takes its next incarnation for connected, too, until
+  a stream fails;
 - a frozen peer accepts connections, streams and bytes, and does nothing until it is thawed.
 """
 
@@ -61,6 +63,8 @@ class MemoryNetwork:
         self._frozen: dict[PeerId, asyncio.Event] = {}
         self._hidden: set[PeerId] = set()
         self._connected: set[frozenset[PeerId]] = set()
+        self._stale: set[tuple[PeerId, PeerId]] = set()
+        """Who holds a connection to whom that only looks like one."""
         self._streams: dict[MemoryStream, None] = {}
         self._num_transports = 0
 
@@ -174,8 +178,12 @@ class MemoryNetwork:
             await self._frozen[peer].wait()
 
     def are_connected(self, a: PeerId, b: PeerId) -> bool:
-        """Whether streams can be opened without dialling."""
-        return frozenset((a, b)) in self._connected
+        """Whether the first takes itself for connected to the second."""
+        return frozenset((a, b)) in self._connected or self.is_stale(a, b)
+
+    def is_stale(self, a: PeerId, b: PeerId) -> bool:
+        """Whether the first is connected to a dead incarnation of the second, which lives."""
+        return (a, b) in self._stale and b in self.transports
 
     def connected_to(self, peer: PeerId) -> list[PeerId]:
         """Who is connected to a peer, in an order that is the same in each run."""
@@ -185,6 +193,11 @@ class MemoryNetwork:
     def connect(self, a: PeerId, b: PeerId) -> None:
         """A dial succeeded."""
         self._connected.add(frozenset((a, b)))
+
+    def disconnect(self, a: PeerId, b: PeerId) -> None:
+        """The first drops all that it has to the second."""
+        self._stale.discard((a, b))
+        self._disconnect(a, b)
 
     def open_pair(self, opener: PeerId, acceptor: PeerId, protocol: str) -> MemoryStream:
         """A new stream: the acceptor's handler starts, the opener's end is returned."""
@@ -201,6 +214,9 @@ class MemoryNetwork:
     def leave(self, peer: PeerId, *, is_killed: bool) -> None:
         """The peer is gone: end its streams here at once, and elsewhere after the latency."""
         self.transports.pop(peer, None)
+        if is_killed:
+            self._stale.update((other, peer) for other in self.connected_to(peer))
+        self._stale = {(who, whom) for who, whom in self._stale if who != peer}
         self._connected = {pair for pair in self._connected if peer not in pair}
         for stream in [stream for stream in self._streams if stream.local == peer]:
             if is_killed:

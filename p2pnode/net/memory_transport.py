@@ -103,6 +103,12 @@ class MemoryTransport:
             raise PeerLost(peer, "cannot be reached (it died while we dialled)")
         self._network.connect(self._peer, peer)
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """See `Transport.disconnect`."""
+        self._check_open()
+        await self._network.until_thawed(self._peer)
+        self._network.disconnect(self._peer, peer)
+
     def listens_at(self) -> tuple[str, ...]:
         """See `Ground.listens_at`."""
         return self.addresses
@@ -133,6 +139,10 @@ class MemoryTransport:
         if not self._network.are_connected(self._peer, peer):
             raise PeerLost(peer, "is not connected")
         await self._travel(peer, there=True)
+        if self._network.is_stale(self._peer, peer):
+            await self._travel(peer, there=False)
+            self._network.disconnect(self._peer, peer)
+            raise PeerLost(peer, "the connection is to one that has died")
         there = self._network.transports.get(peer)
         if there is None or protocol not in there._handlers:
             await self._travel(peer, there=False)

@@ -60,8 +60,16 @@ class Transport(Protocol):
         """Make sure that a connection exists; raises PeerLost. No-op when connected."""
         ...
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """Drop the connections to a peer, and all streams on them; the next one dials anew."""
+        ...
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
-        """Open a stream to a connected peer; raises PeerLost."""
+        """Open a stream to a connected peer; raises PeerLost, PeerTimeout.
+
+        Over a connection to the incarnation of a peer that was killed, which nobody has noticed
+        yet, the first stream fails, or ends at once; the next ``connect`` dials the living one.
+        """
         ...
 
     async def serve(self, protocol: str, handler: StreamHandler) -> None:

@@ -232,6 +232,31 @@ async def test_a_session_that_gets_no_other_control_link_ends() -> None:
         assert [type(error) for _, error in near.chain.lost] == [PeerLost]
 
 
+async def test_a_peer_that_was_killed_and_is_back_is_reached_at_the_first_attempt() -> None:
+    network = ether()
+    async with ends(network) as (near, far):
+        await control(near, far)
+        network.kill(FAR)
+        async with network.transport(FAR) as again:
+            back = End(again)
+            async with back.links:
+                await back.links.serve()
+                link = await connect(near, back)
+                assert near.links.get(FAR) is link
+                await asyncio.sleep(5)
+                assert near.links.get(FAR) is link, "its control link is a living one, too"
+
+
+async def test_who_answers_no_stream_is_dialled_anew_the_next_time() -> None:
+    network = ether()
+    async with ends(network) as (near, far):
+        await near.transport.connect(FAR, far.transport.addresses)
+        network.silence(FAR, NEAR)
+        with pytest.raises(PeerTimeout):
+            await control(near, far)
+        assert not network.are_connected(NEAR, FAR)
+
+
 async def test_a_shunned_peer_gets_no_link_until_the_time_is_over() -> None:
     async with ends(ether()) as (near, far):
         far.links.shun(NEAR, 60.0)

@@ -127,6 +127,9 @@ async def test_a_killed_peer_comes_back_at_another_address() -> None:
         network.kill(B)
         async with network.transport(B) as again:
             await again.serve(ECHO, echo)
+            await a.connect(B, ())
+            with pytest.raises(PeerLost, match="one that has died"):
+                await a.open_stream(B, ECHO)
             with pytest.raises(PeerLost, match="refused"):
                 await a.connect(B, b.addresses)
             await a.connect(B, (*b.addresses, *again.addresses))
