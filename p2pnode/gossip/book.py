@@ -13,7 +13,8 @@ from p2pnode.gossip.messages import (
     MAX_ENTRIES,
 )
 
-NUM_HOT = 100
+NUM_HOT = 60
+NUM_SLICE = 20
 """In a large swarm an exchange compares the latest news, and a slice of all the rest."""
 NUM_OFFERED = 40
 
@@ -46,10 +47,10 @@ class Book:
 
     def summary(self) -> tuple[bytes, bool]:
         """Entries for `Sync.held`, and whether they are all."""
-        if len(self._digests) <= MAX_ENTRIES:
+        if len(self._digests) <= NUM_HOT + NUM_SLICE:
             return b"".join(map(_entry, self._digests.values())), True
         chosen = dict.fromkeys(islice(reversed(self._digests), NUM_HOT))
-        while len(chosen) < MAX_ENTRIES:
+        while len(chosen) < NUM_HOT + NUM_SLICE:
             key = next(self._slice, None)
             if key is None:
                 self._slice = iter(list(self._digests))
@@ -58,17 +59,21 @@ class Book:
         return b"".join(_entry(self._digests[key]) for key in chosen), False
 
     def compare(
-        self, held: bytes, *, is_whole: bool, offers: bool
+        self, held: bytes, *, is_whole: bool, offers: bool, most_asked: int = MAX_DIGESTS
     ) -> tuple[list[Digest], list[bytes]]:
-        """What the other side lacks, newest first, and entries of what we lack or offer it."""
+        """What the other side lacks, newest first, and entries of what we lack or offer it.
+
+        Of what we lack, the first ``most_asked``.
+        """
         theirs = dict(_entries(held))
-        newer, entries = [], []
+        newer: list[Digest] = []
+        entries: list[bytes] = []
         for key, sequence in theirs.items():
             ours = self._digests.get(key)
             has = ours.health.sequence if ours else 0
             if ours and has > sequence:
                 newer.append(ours)
-            elif has < sequence:
+            elif has < sequence and len(entries) < most_asked:
                 entries.append(key + has.to_bytes(ENTRY_BYTES - KEY_BYTES, "big"))
         if is_whole:
             unlisted = (d for key, d in self._digests.items() if key not in theirs)

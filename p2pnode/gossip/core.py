@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from p2pnode.errors import WireError
 from p2pnode.gossip import pace
 from p2pnode.gossip.accusations import Accusations
+from p2pnode.gossip.appetite import Appetite
 from p2pnode.gossip.book import fitting
+from p2pnode.gossip.clock import ClockWatch
 from p2pnode.gossip.digest import (
     Digest,
     Sign,
@@ -28,7 +30,7 @@ from p2pnode.gossip.digest import (
 from p2pnode.gossip.guard import Guard
 from p2pnode.gossip.knowledge import Knowledge
 from p2pnode.gossip.members import Members
-from p2pnode.gossip.messages import NUM_TURNS, Sync
+from p2pnode.gossip.messages import NUM_TURNS, Sync, sync_of
 from p2pnode.gossip.vivaldi import Vivaldi
 from p2pnode.types import Health, PeerId
 
@@ -42,6 +44,8 @@ OWN_PACE_S = 0.4
 """Digests of one peer are taken this often; those between are news at the next exchange."""
 JITTER = 0.25
 """Of the intervals between healths of ours: a swarm must not speak all at once."""
+FIRST = 0.1
+"""The first interval may be so short: a swarm that began at once would go on in waves."""
 RETRY_DEAD = 0.1
 """The share of turns that go to the dead: a partition may have healed."""
 
@@ -68,6 +72,8 @@ class Core:
         self.members = Members(max_neighbours, rng)
         self.vivaldi = Vivaldi(rng)
         self.guard = Guard()
+        self.clock_watch = ClockWatch()
+        self._appetite = Appetite()
         self._rng = rng
         self._sign = sign
         self._read = read
@@ -101,24 +107,27 @@ class Core:
         paced_s = since_s / self._stretch
         if not must and not pace.is_due(self._told, placed, paced_s, self.num_peers):
             return None
-        self._stretch = self._rng.uniform(1 - JITTER, 1 + JITTER)
+        least = 1 - JITTER if self._told else FIRST
+        self._stretch = self._rng.uniform(least, 1 + JITTER)
         self._sequence = max(self._sequence + 1, round(wall * 1000))
         dated = dataclasses.replace(placed, sequence=self._sequence, issued_at=wall)
         digest = seal_digest(dated, self._sign)
         self._told, self._told_at, self._is_accused = dated, now, False
         self.known.put(digest, now)
-        return _sync(NUM_TURNS, digests=(digest.data,))
+        return sync_of(NUM_TURNS, digests=(digest.data,))
 
     def opening(self) -> Sync:
         """The first message of an exchange with anybody."""
         held, is_whole = self.known.book.summary()
-        return _sync(0, held=held, is_whole=is_whole, suspicions=self._accusations.due())
+        is_whole = is_whole and self._appetite.takes_all
+        return sync_of(0, held=held, is_whole=is_whole, suspicions=self._accusations.due())
 
     def receive(self, sender: PeerId, sync: Sync, now: float, wall: float) -> Sync | None:
         """Take what somebody sent; what to answer. Raises PeerMisbehaved at its limit."""
         num_claims = len(sync.digests) + len(sync.suspicions)
         if not self.guard.allows(sender, now, 1.0 + num_claims):
             return None
+        self._appetite.received(sync.num_bytes, now)
         if sync.place:
             self.vivaldi.met(sender, read_place(sync.place))
         for data in sync.digests:
@@ -130,13 +139,16 @@ class Core:
     def _answer(self, sync: Sync) -> Sync | None:
         is_opening = sync.turn == 0
         newer, entries = self.known.book.compare(
-            sync.held, is_whole=sync.is_whole and is_opening, offers=is_opening
+            sync.held,
+            is_whole=sync.is_whole and is_opening,
+            offers=is_opening,
+            most_asked=self._appetite.num_digests,
         )
         alive = [digest for digest in newer if not self.known.is_dead(digest.health.peer)]
         held = b"".join(entries) if sync.turn < NUM_TURNS - 1 else b""
         if not (alive or held or is_opening):
             return None
-        return _sync(
+        return sync_of(
             sync.turn + 1 if held else NUM_TURNS,
             held=held,
             place=pack_place(self.vivaldi.coordinate) if is_opening else b"",
@@ -165,6 +177,8 @@ class Core:
 
     def _is_timely(self, sender: PeerId, digest: Digest, now: float, wall: float) -> bool:
         age_s = wall - digest.health.issued_at
+        if sender == digest.health.peer:
+            self.clock_watch.heard(sender, age_s)
         if -MAX_FUTURE_S <= age_s <= MAX_AGE_S:
             return True
         points = MISDATED if sender == digest.health.peer else MISDATED / 10
@@ -261,10 +275,11 @@ class Core:
         if digest is None or not has_answered:
             return None  # a belief of ours, no accusation: nobody has to refute it
         said = self._accusations.accuse(peer, sequence, len(self.known.book))
-        return _sync(NUM_TURNS, suspicions=(said,)) if said else None
+        return sync_of(NUM_TURNS, suspicions=(said,)) if said else None
 
     def tick(self, now: float, wall: float) -> None:
         """Let time pass: suspicions become deaths, what is old is forgotten."""
+        self._appetite.pass_time(now)
         for peer in self.detector.expire(self.num_peers, now):
             self._accusations.withdraw(peer)
             self.known.changed(peer)
@@ -275,22 +290,3 @@ class Core:
         self.members.announce(dict(addresses))
         self.known.announce(frozenset(addresses))
         self.known.forget_unknown()
-
-
-def _sync(
-    turn: int,
-    *,
-    held: bytes = b"",
-    is_whole: bool = False,
-    place: bytes = b"",
-    digests: tuple[bytes, ...] = (),
-    suspicions: tuple[bytes, ...] = (),
-) -> Sync:
-    return Sync(
-        turn=turn,
-        is_whole=is_whole,
-        held=held,
-        place=place,
-        digests=digests,
-        suspicions=suspicions,
-    )

@@ -167,6 +167,13 @@ class Gossip:
             self._core.tick(clock(), self._wall_clock())
             self._tell(at_once=False)
             self._report()
+            self._check_clock(clock())
+
+    def _check_clock(self, now: float) -> None:
+        ahead_s = self._core.clock_watch.judge(now)
+        if ahead_s is not None:
+            what = "others refuse our health; set this machine's clock (NTP)"
+            log.warning("clock wrong: ahead_s=%.0f consequence=%s", ahead_s, what)
 
     async def _rounds(self) -> None:
         while True:

@@ -13,6 +13,8 @@ MAX_DIGESTS = 48
 MAX_DIGESTS_BYTES = 6 * 1024
 MAX_SUSPICIONS = 8
 NUM_TURNS = 3
+_FIELDS_BYTES = 85
+"""Of a message without what it lists: names of fields, small ones, the frame."""
 
 
 @message("sync")
@@ -48,6 +50,32 @@ class Sync:
             len(each) != SUSPICION_BYTES for each in self.suspicions
         ):
             raise ValueError(f"sync.suspicions: at most {MAX_SUSPICIONS}")
+
+    @property
+    def num_bytes(self) -> int:
+        """About so many on the wire."""
+        lists = (*self.digests, *self.suspicions)
+        return _FIELDS_BYTES + len(self.held) + len(self.place) + sum(map(len, lists))
+
+
+def sync_of(
+    turn: int,
+    *,
+    held: bytes = b"",
+    is_whole: bool = False,
+    place: bytes = b"",
+    digests: tuple[bytes, ...] = (),
+    suspicions: tuple[bytes, ...] = (),
+) -> Sync:
+    """A message with what there is to say; the rest of it empty."""
+    return Sync(
+        turn=turn,
+        is_whole=is_whole,
+        held=held,
+        place=place,
+        digests=digests,
+        suspicions=suspicions,
+    )
 
 
 @message("probe")

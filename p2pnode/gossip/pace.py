@@ -1,7 +1,8 @@
 """How often to speak: less when nothing changes, less when the swarm is large; pure.
 
 A node receives about one digest per member and interval. With digests of about 200 bytes these
-intervals keep that below the budget of 2 kB/s at 20 nodes (8 kB/s under load, and at 1,000 nodes).
+intervals keep that below the budget of 2 kB/s at 20 nodes (8 kB/s under load, and at 1,000 nodes);
+`appetite` keeps it there for each node at any time.
 """
 
 from __future__ import annotations

@@ -1,68 +1,31 @@
-"""Who may say what to us: forged, replayed, misdated and too many digests, and liars."""
+"""Who may say what to us: forged, replayed, misdated and too many digests."""
 
 from __future__ import annotations
 
-import dataclasses
 import random
-from collections.abc import Iterable
 
 import pytest
 
 from p2pnode.errors import PeerMisbehaved
 from p2pnode.gossip.core import Core
 from p2pnode.gossip.digest import Digest, seal_digest
-from p2pnode.gossip.messages import MAX_DIGESTS, Sync
-from p2pnode.gossip.suspicion import seal_suspicion
-from p2pnode.net.identity import Identity
+from p2pnode.gossip.messages import MAX_DIGESTS
 from p2pnode.net.memory import fake_identity
-from p2pnode.types import Health, Liveness
-
-US, ALICE, BOB, CAROL, MALLORY = (fake_identity(number) for number in range(5))
-NOW, WALL = 1000.0, 1.8e9
-
-
-def core(who: Identity = US, *, is_client: bool = False) -> Core:
-    made = Core(who.peer, None if is_client else who.sign, random.Random(1), max_neighbours=24)
-    made.announce({each.peer: ("/memory/1",) for each in (US, ALICE, BOB, CAROL, MALLORY)})
-    return made
-
-
-def digest(who: Identity, sequence: int = 1, **changes: object) -> Digest:
-    health = Health(peer=who.peer, sequence=sequence, issued_at=WALL)
-    return seal_digest(dataclasses.replace(health, **changes), who.sign)  # type: ignore[arg-type]
-
-
-def sync(digests: Iterable[Digest] = (), suspicions: Iterable[bytes] = ()) -> Sync:
-    return Sync(
-        turn=3,
-        is_whole=False,
-        held=b"",
-        place=b"",
-        digests=tuple(each.data for each in digests),
-        suspicions=tuple(suspicions),
-    )
-
-
-def give(to: Core, *digests: Digest, sender: Identity = BOB, now: float = NOW) -> None:
-    to.receive(sender.peer, sync(digests), now, WALL + now - NOW)
-
-
-def exchange(a: Core, b: Core, now: float = NOW) -> int:
-    """A whole one; how many messages it took."""
-    message, sender, receiver, count = a.opening(), a, b, 0
-    answer: Sync | None = message
-    while answer is not None:
-        count += 1
-        answer = receiver.receive(sender.peer, answer, now, WALL + now - NOW)
-        sender, receiver = receiver, sender
-    return count
-
-
-def told(who: Identity) -> Core:
-    """A participant that has told its health."""
-    made = core(who)
-    assert made.tell(Health(peer=who.peer, sequence=0, issued_at=0.0), NOW, WALL) is not None
-    return made
+from p2pnode.types import Health
+from tests.gossip.members import (
+    ALICE,
+    BOB,
+    CAROL,
+    MALLORY,
+    NOW,
+    US,
+    WALL,
+    core,
+    digest,
+    exchange,
+    give,
+    told,
+)
 
 
 def test_an_exchange_gives_both_what_they_lack() -> None:
@@ -187,71 +150,6 @@ def test_strangers_cannot_fill_our_memory() -> None:
     assert len(ours.known.book) <= 256 + 5
 
 
-def test_an_accusation_is_believed_when_it_is_signed_by_a_member_at_the_right_sequence() -> None:
-    ours = core()
-    give(ours, digest(ALICE, 5), digest(BOB, 2))
-    for said in (
-        seal_suspicion(BOB.peer, ALICE.peer, 4, BOB.sign),
-        seal_suspicion(BOB.peer, ALICE.peer, 6, BOB.sign),
-        seal_suspicion(CAROL.peer, ALICE.peer, 5, CAROL.sign),
-    ):
-        ours.receive(BOB.peer, sync(suspicions=[said.data]), NOW, WALL)
-    assert ours.known.is_alive(ALICE.peer)
-    right = seal_suspicion(BOB.peer, ALICE.peer, 5, BOB.sign)
-    ours.receive(BOB.peer, sync(suspicions=[right.data]), NOW, WALL)
-    assert ours.known.snapshot()[ALICE.peer].liveness is Liveness.SUSPECT
-
-
-def test_a_forged_accusation_costs_its_sender() -> None:
-    ours = core()
-    give(ours, digest(ALICE, 5), digest(BOB, 2))
-    forged = seal_suspicion(BOB.peer, ALICE.peer, 5, MALLORY.sign)
-    with pytest.raises(PeerMisbehaved, match="forged"):
-        for _ in range(5):
-            ours.receive(MALLORY.peer, sync(suspicions=[forged.data]), NOW, WALL)
-    assert ours.known.is_alive(ALICE.peer)
-
-
-def test_whoever_has_just_answered_us_is_not_suspected_on_hearsay() -> None:
-    ours = core()
-    give(ours, digest(ALICE, 5), digest(BOB, 2))
-    ours.answered(ALICE.peer, 0.05, NOW)
-    said = seal_suspicion(BOB.peer, ALICE.peer, 5, BOB.sign)
-    ours.receive(BOB.peer, sync(suspicions=[said.data]), NOW + 1, WALL)
-    assert ours.known.is_alive(ALICE.peer)
-
-
-def test_a_liar_runs_out_of_accusations() -> None:
-    ours = core()
-    give(ours, digest(MALLORY, 1))
-    times_suspected = 0
-    for sequence in range(1, 40):
-        now = NOW + sequence
-        give(ours, digest(ALICE, sequence), now=now)
-        said = seal_suspicion(MALLORY.peer, ALICE.peer, sequence, MALLORY.sign)
-        ours.receive(MALLORY.peer, sync(suspicions=[said.data]), now, WALL)
-        times_suspected += not ours.known.is_alive(ALICE.peer)
-    assert 0 < times_suspected <= 12
-
-
-def test_the_accused_refutes_at_once_and_then_all_believe_it() -> None:
-    accused, ours = told(ALICE), core()
-    give(ours, digest(BOB, 2))
-    exchange(accused, ours)
-    give(accused, digest(BOB, 2))
-    sequence = ours.known.sequence(ALICE.peer)
-    said = seal_suspicion(BOB.peer, ALICE.peer, sequence, BOB.sign)
-    for each in (ours, accused):
-        each.receive(BOB.peer, sync(suspicions=[said.data]), NOW + 5, WALL)
-    assert not ours.known.is_alive(ALICE.peer)
-    health = Health(peer=ALICE.peer, sequence=0, issued_at=0.0)
-    refutation = accused.tell(health, NOW + 6, WALL + 6)
-    assert refutation is not None
-    ours.receive(ALICE.peer, refutation, NOW + 6, WALL + 6)
-    assert ours.known.is_alive(ALICE.peer)
-    assert [peer for peer, _ in ours.known.take_changes()] == [ALICE.peer]
-
-
 def test_after_a_restart_with_a_clock_set_back_we_are_heard_again() -> None:
     before, after, ours = told(ALICE), core(ALICE), core()
     exchange(before, ours)
@@ -282,22 +180,3 @@ def test_a_dead_peers_digest_is_not_passed_on() -> None:
     exchange(b, a, NOW + 30)
     assert b.known.sequence(ALICE.peer) == 0
     assert b.known.sequence(BOB.peer) > 0
-
-
-def test_a_peer_out_of_our_reach_that_keeps_publishing_is_not_suspected() -> None:
-    ours = core()
-    for second in range(0, 100, 10):
-        give(ours, digest(ALICE, second + 1), now=NOW + second)
-        assert ours.failed(ALICE.peer, NOW + second + 5) is None
-        assert ours.known.is_alive(ALICE.peer)
-    assert ours.failed(ALICE.peer, NOW + 130) is None, "no accusation: it never answered us"
-    assert not ours.known.is_alive(ALICE.peer)
-
-
-def test_what_is_announced_and_does_not_answer_is_known_as_suspect_without_a_health() -> None:
-    ours = core()
-    assert ALICE.peer not in ours.known.snapshot()
-    ours.failed(ALICE.peer, NOW)
-    seen = ours.known.snapshot()[ALICE.peer]
-    assert seen.liveness is Liveness.SUSPECT
-    assert seen.health.sequence == 0

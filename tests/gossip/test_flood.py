@@ -13,7 +13,7 @@ from p2pnode.gossip.digest import seal_digest
 from p2pnode.gossip.messages import Sync
 from p2pnode.net.link import Link
 from p2pnode.net.memory import fake_identity
-from p2pnode.net.transport import ByteStream
+from p2pnode.net.transport import ByteStream, Sink
 from p2pnode.types import Health
 from p2pnode.wire.frames import frames
 from p2pnode.wire.messages import CONTROL, Hello
@@ -74,7 +74,16 @@ class ScriptedStream:
         self._at += num_bytes
         return bytes(self._data[self._at - num_bytes : self._at])
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def receive(self, sink: Sink) -> None:
+        """All of it at once."""
+        while self._at < len(self._data):
+            buffer = sink.buffer()
+            size = min(len(buffer), len(self._data) - self._at)
+            buffer[:size] = await self.read_exactly(size)
+            sink.filled(size)
+        raise PeerLost(self.peer, "the stream ended")
+
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Nobody reads."""
 
     async def drain(self) -> None:

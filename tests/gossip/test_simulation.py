@@ -57,7 +57,7 @@ def test_a_node_receives_no_more_than_its_budget(
     count: int, is_busy: bool, most: float, oldest: float
 ) -> None:
     swarm = simulation(count, is_busy=is_busy)
-    swarm.run(15)
+    swarm.run(20)
     assert {len(core.known.book) for core in swarm.cores} == {count}
     assert mean(received_per_s(swarm, 20)) < most
     assert oldest_s(swarm) < oldest
