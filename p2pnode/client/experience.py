@@ -19,7 +19,7 @@ from p2pnode.errors import (
 from p2pnode.pipeline.roles import Accused, Forgot, Outpaced
 from p2pnode.routing.needs import Avoid, Link
 from p2pnode.routing.reputation import Offence, Reputation
-from p2pnode.types import Chain, Coordinate, PeerId, SwarmView
+from p2pnode.types import Chain, PeerId, SwarmView
 
 LINK_BROKEN_FOR_S = 60.0
 REFUSED_FOR_S = 10.0
@@ -31,10 +31,6 @@ UNSEEN_FOR_S = 2.0
 EXCESS_SMOOTHING = 0.1
 EXCESS_HALF_LIFE_S = 300.0
 MAX_REMEMBERED = 1024
-MAX_HIDDEN = 24
-"""Of more peers that announce no address, the pairs are found out by trying."""
-NEAR_RTT_S = 0.005
-NEAR_ERROR = 0.5
 
 
 @dataclass(slots=True)
@@ -77,7 +73,7 @@ class Experience:
         return Avoid(
             frozenset(lost | self.refused.keys()),
             self.reputation.last_resorts(now),
-            frozenset(self.links) | _hidden_pairs(view),
+            frozenset(self.links),
         )
 
     def blame(self, error: PeerError, view: SwarmView, now: float, *, is_linked: bool) -> None:
@@ -137,22 +133,6 @@ class Experience:
         self.lost[peer] = max(known, default=0)
         for oldest in list(itertools.islice(self.lost, max(0, len(self.lost) - MAX_REMEMBERED))):
             del self.lost[oldest]
-
-
-def _hidden_pairs(view: SwarmView) -> frozenset[tuple[PeerId, PeerId]]:
-    """Pairs that surely cannot connect: neither announces an address, and they are not near."""
-    hidden = [a.peer for a in view.announcements if not a.addresses][:MAX_HIDDEN]
-    return frozenset(
-        (a, b) for a, b in itertools.permutations(hidden, 2) if not _are_near(a, b, view)
-    )
-
-
-def _are_near(a: PeerId, b: PeerId, view: SwarmView) -> bool:
-    """Whether two may be behind one router, where they can connect."""
-    health = [view.health.get(peer) for peer in (a, b)]
-    here, there = (each.health.coordinate if each else Coordinate() for each in health)
-    is_believed = max(here.error, there.error) < NEAR_ERROR
-    return is_believed and here.rtt_s(there) < NEAR_RTT_S
 
 
 def _offence(error: PeerError) -> Offence:

@@ -8,7 +8,7 @@ import logging
 from multiaddr import Multiaddr
 
 from p2pnode.errors import PeerLost, PeerTimeout
-from p2pnode.net import addresses
+from p2pnode.net import addresses, seen
 from p2pnode.net.control import TIMEOUT_S, Control, Refusal
 from p2pnode.net.libraries import PeerID
 from p2pnode.types import PeerId
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 MAX_ADDRESSES = 16
 NEAR_TIMEOUT_S = 1.5
 NEAR_ANSWER_TIMEOUT_S = 0.3
+FAR_ANSWER_TIMEOUT_S = 1.0
 LISTENS_WITHIN_S = 2.0
 
 _MULTISTREAM = b"\x13/multistream/1.0.0\n"
@@ -39,7 +40,9 @@ async def dial(control: Control, peer: PeerId, texts: tuple[str, ...]) -> None:
     """Make sure that a connection exists; raises PeerLost, PeerTimeout or DaemonDied.
 
     Near addresses (this machine, its networks) are tried first and over TCP, which costs less
-    there; then the others all at once: the daemon tries QUIC a little before TCP.
+    there; then the others all at once: the daemon tries QUIC a little before TCP. It does so too
+    where we know the TCP port only: nodes listen on one number for both, and only who is connected
+    over QUIC can be punched to (see `reach`).
     """
     near, far = _sorted(peer, texts)
     try:
@@ -70,15 +73,14 @@ async def listens(address: str) -> bool:
 
 
 async def seen_at(control: Control) -> dict[PeerId, tuple[str, ...]]:
-    """All connected peers, and the hosts where we see them. Raises DaemonDied, TimeoutError."""
-    hosts: dict[PeerId, dict[str, None]] = {}
+    """All connected peers, and where we see each. Raises DaemonDied, TimeoutError."""
+    peers: dict[PeerId, dict[str, None]] = {}
     for peer_id, wheres in await control.connections():
-        found = hosts.setdefault(PeerId(PeerID(peer_id).to_base58()), {})
-        for where in wheres:
-            parts = str(Multiaddr(where)).split("/")
-            if len(parts) > 3 and parts[1] in ("ip4", "ip6"):
-                found[f"/{parts[1]}/{parts[2]}"] = None
-    return {peer: tuple(found) for peer, found in hosts.items()}
+        found = peers.setdefault(PeerId(PeerID(peer_id).to_base58()), {})
+        found.update(
+            (text, None) for text in map(str, map(Multiaddr, wheres)) if seen.is_form(text)
+        )
+    return {peer: tuple(found) for peer, found in peers.items()}
 
 
 def binary(peer: PeerId) -> bytes:
@@ -110,6 +112,7 @@ async def _dial(
             return await control.connect(peer_id, answering, NEAR_TIMEOUT_S)
         except (Refusal, TimeoutError) as error:
             log.debug("not near: peer=%s error=%s", peer.short, reason(error))
+    far = await _with_quic(far)
     await control.connect(peer_id, [address.to_bytes() for address in far] or answering)
 
 
@@ -131,18 +134,26 @@ def _sorted(peer: PeerId, texts: tuple[str, ...]) -> tuple[list[Multiaddr], list
     return tcp or near, far
 
 
-async def _answers(near: Multiaddr) -> bool:
-    """Whether somebody listens at a near TCP address.
+async def _with_quic(far: list[Multiaddr]) -> list[Multiaddr]:
+    """Addresses, with QUIC on the same numbers where only TCP is known and somebody is there."""
+    is_known = not far or any(map(addresses.is_quic, far))
+    if is_known or not await _answers(far[0], FAR_ANSWER_TIMEOUT_S):
+        return far
+    return [addresses.parse(f"{each}/quic-v1".replace("/tcp/", "/udp/")) for each in far] + far
+
+
+async def _answers(where: Multiaddr, within_s: float = NEAR_ANSWER_TIMEOUT_S) -> bool:
+    """Whether somebody listens at a TCP address.
 
     A closed TCP port says at once that nobody is there. The daemon would not: it remembers the
     peer's QUIC addresses, dials them as well, and a closed QUIC port only shows by silence.
     """
-    if addresses.is_quic(near):
+    if addresses.is_quic(where):
         return True
-    host = near.value_for_protocol(near.protocols()[0].name)
+    host = where.value_for_protocol(where.protocols()[0].name)
     try:
-        async with asyncio.timeout(NEAR_ANSWER_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, near.value_for_protocol("tcp"))
+        async with asyncio.timeout(within_s):
+            _, writer = await asyncio.open_connection(host, where.value_for_protocol("tcp"))
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -25,7 +25,10 @@ class Ground(Transport, Protocol):
         ...
 
     async def observed(self) -> Mapping[PeerId, tuple[str, ...]]:
-        """All connected peers, and the hosts (``/ip4/192.0.2.7``) where we see each."""
+        """All connected peers, and where we see each, e.g. ``/ip4/192.0.2.7/udp/4001/quic-v1``.
+
+        The port is the one that it dialled from: behind a NAT, that of the NAT.
+        """
         ...
 
     async def answers(self, address: str) -> bool:

@@ -4,8 +4,9 @@ Rules:
 - two peers are asked to dial us back, those first that are not near; when no one can, we announce
   no address, and otherwise those which work;
 - who cannot be dialled is asked, through a peer that both are connected to, to dial us;
-- so each of two can reach the other when one of them can be dialled. When neither can, that is
-  known after two round trips, and their client carries (see ``pipeline``).
+- when we cannot be dialled either, both dial at once, where that peer sees them over QUIC;
+- when that fails, too, it is known within `PUNCH_WITHIN_S` (for a while at once), and their client
+  carries (see ``pipeline``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net import seen
 from p2pnode.net.ground import Ground
 from p2pnode.net.questions import ask
-from p2pnode.net.reach_messages import REACH, CallBack, CalledBack, Came, Fetch
+from p2pnode.net.reach_helpers import Helpers
+from p2pnode.net.reach_messages import REACH, CallBack, CalledBack
 from p2pnode.net.reach_server import ReachServer
 from p2pnode.net.transport import ByteStream, StreamHandler
 from p2pnode.tasks import Tasks
@@ -38,15 +40,9 @@ POLL_S = 15.0
 """How often the machine's interfaces are looked at."""
 PATIENCE_S = 0.5
 """A dial that takes longer is helped: the other side is asked to dial, too."""
-BRING_WITHIN_S = 3.0
+HELP_WITHIN_S = 3.0
 REFUSED_WITHIN_S = 1.0
 """Help after a dial that failed at once: most likely the peer is gone."""
-MAX_HELPERS = 16
-HELPERS_AT_ONCE = 4
-MAX_FAILED = 2
-"""So many helpers say that the other side cannot dial us either; one may lie."""
-SETTLE_S = 0.5
-SETTLE_STEP_S = 0.02
 
 
 class Reach:
@@ -71,13 +67,15 @@ class Reach:
         self._on_change = on_change
         # Seeded by the key: different at each peer, the same in each run of a scenario.
         self._rng = rng or random.Random(ground.peer)
+        self._helpers = Helpers(ground, self._rng)
         self._reached: frozenset[str] | None = None
         self._num_doubts = 0
         self._tasks = Tasks()
+        self._server = ReachServer(ground, self._tasks)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        await self._ground.serve(REACH, ReachServer(self._ground).handle)
+        await self._ground.serve(REACH, self._server.handle)
         self._tasks.start(self._run(), name="reach")
         return self
 
@@ -87,6 +85,7 @@ class Reach:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._server.close()
         await self._tasks.__aexit__(kind, error, trace)
 
     @property
@@ -119,28 +118,26 @@ class Reach:
         return tuple(dict.fromkeys((*kept, *working, *seen.private(ours))))
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        """Dial, or have the peer dial us; raises PeerLost, PeerTimeout or DaemonDied.
+        """Dial, or get help (see `Helpers`); raises PeerLost, PeerTimeout or DaemonDied.
 
-        A peer without addresses is asked to dial at once, one that is slow to answer after
+        For a peer without addresses help is asked at once, for one that is slow to answer after
         `PATIENCE_S`; what comes first counts.
         """
         if not addresses:
             if peer not in await self._ground.observed():
-                await self._bring(peer, BRING_WITHIN_S)
+                await self._be_helped(peer, HELP_WITHIN_S)
             return
         async with Tasks() as tasks:
             dial = tasks.start(_failure(self._ground.connect(peer, addresses)), name="dial")
             await asyncio.wait({dial}, timeout=PATIENCE_S)
-            within_s = BRING_WITHIN_S
+            within_s = HELP_WITHIN_S
             if dial.done():
                 if dial.result() is None:
                     return
                 within_s = REFUSED_WITHIN_S
-            waiting = {dial, tasks.start(_failure(self._bring(peer, within_s)), name="bring")}
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if any(each.result() is None for each in done):
-                    return
+            help_ = tasks.start(_failure(self._be_helped(peer, within_s)), name="help")
+            if await _one_succeeds({dial, help_}):
+                return
         raise dial.result() or PeerLost(peer, "cannot be reached")
 
     async def disconnect(self, peer: PeerId) -> None:
@@ -188,7 +185,7 @@ class Reach:
         observed = await self._ground.observed()
         peers = sorted(observed)
         self._rng.shuffle(peers)
-        far = [peer for peer in peers if not seen.is_near(observed[peer])]
+        far = [peer for peer in peers if not seen.is_near(seen.hosts_of(observed[peer]))]
         left = (far or peers)[:MAX_TRIED]
         answers: list[tuple[str, ...]] = []
         while left and len(answers) < NUM_ASKED:
@@ -225,56 +222,29 @@ class Reach:
             wait_s = CHECK_EVERY_S if is_settled else min(2 * wait_s, CHECK_EVERY_S / 9)
             checked_at, ours = clock(), self._ground.listens_at()
 
-    # --- the stream that the other side can open
+    # --- whom we cannot dial
 
-    async def _bring(self, peer: PeerId, within_s: float) -> None:
-        """Have helpers ask a peer to dial us. Raises PeerLost, PeerTimeout, DaemonDied."""
+    async def _be_helped(self, peer: PeerId, within_s: float) -> None:
+        """Have the peer dial us, or punch, or both; raises PeerLost, PeerTimeout, DaemonDied.
+
+        Who can be dialled need not punch. While nobody knows whether we can, both are tried.
+        """
         ours = self._ground.listens_at()
-        offered = seen.private(ours) if self._reached == frozenset() else _few(ours)
-        if not offered:
-            raise PeerLost(peer, "cannot be dialled, and neither can we")
-        helpers = [each for each in sorted(await self._ground.observed()) if each != peer]
-        self._rng.shuffle(helpers)
+        is_hidden = self._reached == frozenset()
+        offered = seen.private(ours) if is_hidden else _few(ours)
+        ways = [self._helpers.bring(peer, offered, is_hidden=is_hidden)] if offered else []
+        if not self._reached:
+            ways.append(self._helpers.punch(peer))
         try:
-            async with asyncio.timeout(within_s):
-                await self._through(helpers[:MAX_HELPERS], peer, offered)
+            async with asyncio.timeout(within_s), Tasks() as tasks:
+                tried = [tasks.start(_failure(way), name=f"help-{peer.short}") for way in ways]
+                if await _one_succeeds(set(tried)):
+                    return
         except TimeoutError as error:
-            raise PeerTimeout(peer, f"did not dial us within {within_s:g} s") from error
-
-    async def _through(self, helpers: list[PeerId], peer: PeerId, offered: tuple[str, ...]) -> None:
-        fetch = Fetch(wanted=peer, addresses=offered)
-        num_failed = 0
-        waiting: set[asyncio.Task[Came | None]] = set()
-        async with Tasks() as tasks:
-            while helpers or waiting:
-                while helpers and len(waiting) < HELPERS_AT_ONCE:
-                    asking = self._fetch(helpers.pop(), fetch)
-                    waiting.add(tasks.start(asking, name=f"fetch-{peer.short}"))
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for came in (task.result() for task in done):
-                    if came is not None and came.is_connected and await self._settles(peer):
-                        return
-                    num_failed += came is not None and came.is_known
-                if num_failed >= MAX_FAILED:
-                    raise PeerLost(peer, "cannot be dialled, and cannot dial us")
-        raise PeerLost(peer, "cannot be dialled, and nobody we know could ask it to dial us")
-
-    async def _fetch(self, helper: PeerId, fetch: Fetch) -> Came | None:
-        try:
-            return await ask(self._ground, helper, REACH, fetch, Came)
-        except P2PNodeError as error:
-            log.debug("no help: peer=%s error=%r", helper.short, str(error))
-            return None
-
-    async def _settles(self, peer: PeerId) -> bool:
-        """Whether the other side's connection is there: its word may be faster than it is."""
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + SETTLE_S
-        while peer not in await self._ground.observed():
-            if clock() > give_up_at:
-                return False
-            await asyncio.sleep(SETTLE_STEP_S)
-        return True
+            raise PeerTimeout(peer, f"nobody could help within {within_s:g} s") from error
+        raise next(filter(None, (each.result() for each in reversed(tried))), None) or PeerLost(
+            peer, "cannot be reached"
+        )
 
 
 def _few(ours: tuple[str, ...]) -> tuple[str, ...]:
@@ -292,3 +262,12 @@ async def _failure(work: Coroutine[Any, Any, None]) -> P2PNodeError | None:
     except P2PNodeError as error:
         return error
     return None
+
+
+async def _one_succeeds(waiting: set[asyncio.Task[P2PNodeError | None]]) -> bool:
+    """Return as soon as one of `_failure` has none; False when all have."""
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.result() is None for task in done):
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""What peers say to each other about who can dial whom: three questions, two answers."""
+"""What peers say to each other about who can dial whom: five questions, three answers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Fetch:
     wanted: PeerId
     addresses: tuple[str, ...]
     """Of the asker; passed on as the asked one sees the asker."""
+    is_hidden: bool
+    """Whether nobody can dial the asker from outside: only those at its side need try."""
 
 
 @message("come")
@@ -49,3 +51,28 @@ class Came:
     """Whether the wanted one has a connection to the asker now."""
     is_known: bool
     """Whether it could be asked to dial."""
+
+
+@message("punch")
+class Punch:
+    """Asker to a connected peer: nobody can dial us both; have that one dial while I do."""
+
+    wanted: PeerId
+
+
+@message("meet")
+class Meet:
+    """To a connected peer, for another: dial that one where I see it; it dials you."""
+
+    wanted_by: PeerId
+    addresses: tuple[str, ...]
+
+
+@message("met")
+class Met:
+    """The answer to both."""
+
+    is_known: bool
+    """Whether the wanted one could be asked (of the wanted one: whether it dials)."""
+    addresses: tuple[str, ...] = ()
+    """Where the helper sees the wanted one over QUIC; empty when it or the asker is not seen."""

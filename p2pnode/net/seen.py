@@ -1,6 +1,7 @@
 """Addresses as others see them: a peer may say its port, and we know its host.
 
-So nobody can be made to dial a third machine: the host is where the question came from.
+So nobody can be made to dial a third machine: the host is where the question came from. To punch,
+we dial what a helper says it sees: at most two public hosts, no port of well-known services.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from p2pnode.net import addresses
 from p2pnode.types import PeerId
 
 MAX_ADDRESSES = 8
+MAX_PUNCHED = 2
+MIN_PUNCHED_PORT = 1024
 
 _FORM = re.compile(
     r"(/(?:ip4|ip6|memory)/[0-9a-f.:]{1,45})(/tcp/[0-9]{1,5}|/udp/[0-9]{1,5}/quic-v1|)"
@@ -25,6 +28,11 @@ def split_host(address: str) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"{address[:80]!r} has no host that can be seen")
     return match[1], match[2]
+
+
+def is_form(address: str) -> bool:
+    """Whether an address is a host and a port, over TCP or QUIC, and nothing else."""
+    return _FORM.fullmatch(address) is not None
 
 
 def hosts_of(claimed: Iterable[str]) -> set[str]:
@@ -52,6 +60,18 @@ def private(claimed: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)[:MAX_ADDRESSES]
 
 
+def punchable(peer: PeerId, observed: Iterable[str]) -> tuple[str, ...]:
+    """Where a peer is seen over QUIC, for those who cannot dial it; at most `MAX_PUNCHED`.
+
+    QUIC is dialled from the very port that it listens on, so the hole that a dial makes in a NAT
+    leads to a listener. TCP has no such hole that p2pd could use.
+    """
+    found = [
+        f"{host}{rest}/p2p/{peer}" for host, rest, _ in _parts(observed) if _is_hole(host, rest)
+    ]
+    return tuple(dict.fromkeys(found))[:MAX_PUNCHED]
+
+
 def is_private(host: str) -> bool:
     """Whether a host is an IP address of a private network, or loopback."""
     try:
@@ -77,6 +97,18 @@ def _parts(claimed: Iterable[str]) -> Iterable[tuple[str, str, str]]:
             yield *split_host(address), address
         except ValueError:
             continue
+
+
+def _is_hole(host: str, rest: str) -> bool:
+    if _kind(host) == "memory":
+        return True
+    if not rest.startswith("/udp/") or not MIN_PUNCHED_PORT <= int(rest.split("/")[2]) < 1 << 16:
+        return False
+    try:
+        ip = ipaddress.ip_address(host.rpartition("/")[2])
+    except ValueError:
+        return False
+    return ip.is_global and not ip.is_multicast
 
 
 def _kind(host: str) -> str:

@@ -148,8 +148,11 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-def _hops(chain: Chain) -> list[dict[str, str]]:
-    return [{"peer": hop.peer, "layers": str(hop.layers)} for hop in chain.hops]
+def _hops(chain: Chain) -> list[dict[str, Any]]:
+    return [
+        {"peer": hop.peer, "layers": str(hop.layers), "is_carried": hop.is_carried}
+        for hop in chain.hops
+    ]
 
 
 async def run() -> None:
