@@ -6,26 +6,17 @@
 from __future__ import annotations
 
 import p2pnode.net.libraries  # noqa: F401 # isort: skip
-from hivemind.dht.protocol import DHTProtocol
-from hivemind.dht.routing import DHTID, RoutingTable
-from hivemind.dht.storage import DHTLocalStorage, DictionaryDHTValue
-from hivemind.p2p import P2P, P2PContext, P2PDaemonError, P2PHandlerError, PeerID
+from hivemind.dht.routing import DHTID
+from hivemind.p2p import P2P, P2PContext, P2PDaemonError, P2PHandlerError, PeerID, ServicerBase
 from hivemind.proto import dht_pb2
-from hivemind.utils.serializer import MSGPackSerializer
-from hivemind.utils.timed_storage import ValueWithExpiration
 
 __all__ = [
     "DHTID",
     "P2P",
-    "DHTLocalStorage",
-    "DHTProtocol",
-    "DictionaryDHTValue",
-    "MSGPackSerializer",
     "P2PContext",
     "P2PDaemonError",
     "P2PHandlerError",
     "PeerID",
-    "RoutingTable",
-    "ValueWithExpiration",
+    "ServicerBase",
     "dht_pb2",
 ]

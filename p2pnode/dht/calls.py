@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from p2pnode.dht.address_book import AddressBook
 from p2pnode.errors import P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.types import PeerId
+
+log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 3.0
 """Of one call, with connecting and introducing ourselves before it."""
@@ -50,8 +53,7 @@ class Calls:
             async with asyncio.timeout(CALL_TIMEOUT_S) as deadline:
                 self._under_way.add(deadline)
                 try:
-                    await self._reach(peer)
-                    answer = await call()
+                    answer = await self._reach_and_call(peer, call)
                 finally:
                     self._under_way.discard(deadline)
         except TimeoutError as error:
@@ -74,6 +76,16 @@ class Calls:
         now = asyncio.get_running_loop().time()
         for deadline in self._under_way:
             deadline.reschedule(now)
+
+    async def _reach_and_call(self, peer: PeerId, call: Callable[[], Awaitable[T]]) -> T:
+        """Tried twice: the connection may be to one that has died and is back."""
+        await self._reach(peer)
+        try:
+            return await call()
+        except PeerLost as error:
+            log.debug("calling again: peer=%s error=%s", peer.short, error)
+        await self._reach(peer)
+        return await call()
 
     async def _reach(self, peer: PeerId) -> None:
         # Also a peer met before: without a connection the daemon would dial it by itself, on every

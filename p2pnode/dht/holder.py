@@ -1,19 +1,20 @@
 """What one participant keeps for the others: checked, bounded, expiring records. Pure.
 
 A full shard takes renewals but no newcomers: strangers with many keys can crowd out strangers,
-but never make a reply so large that nobody can read it, nor push out who is already there.
+but never make a shard so large that nobody can read it, nor push out who is already there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from p2pnode.dht.records import RecordJudge
+from p2pnode.dht.records import RecordJudge, id_of
 from p2pnode.errors import BadRecord
 from p2pnode.types import Announcement
 
 MAX_SHARD_BYTES = 768 * 1024
-"""Four shards travel in one reply, which may have 4 MiB."""
+"""Of records; some thousands."""
 MAX_RECORDS_PER_PEER = 4
 
 
@@ -24,6 +25,9 @@ class Held:
     value: bytes
     expires_at: float
     announcement: Announcement = field(repr=False)
+    record_id: bytes
+    replaces: bytes
+    """The id of the record before it, of the same subkey; empty for the first."""
 
 
 class Holder:
@@ -40,9 +44,14 @@ class Holder:
         announcement = self._judge.check(key, subkey, value, expires_at, now=now)
         held = self.shard(key, now=now)
         name = str(subkey)
-        if name not in held:
+        before = held.get(name)
+        if before is None:
             _check_room(held, value, announcement)
-        self._shards.setdefault(key, {})[name] = Held(value, expires_at, announcement)
+        elif before.value == value:
+            return announcement
+        replaces = b"" if before is None else before.record_id
+        new = Held(value, expires_at, announcement, id_of(value), replaces)
+        self._shards.setdefault(key, {})[name] = new
         return announcement
 
     def shard(self, key: bytes, *, now: float) -> dict[str, Held]:
@@ -53,6 +62,13 @@ class Holder:
         if not held:
             self._shards.pop(key, None)
         return dict(held)
+
+    def records(self, ids: Sequence[bytes], *, now: float) -> list[bytes]:
+        """The records of these ids, or those that have just replaced them; empty for the others."""
+        everything = [held for key in self.keys() for held in self.shard(key, now=now).values()]
+        by_id = {held.replaces: held.value for held in everything}
+        by_id |= {held.record_id: held.value for held in everything}
+        return [by_id.get(each, b"") if each else b"" for each in ids]
 
     def keys(self) -> tuple[bytes, ...]:
         """The keys under which something may be held."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -15,10 +14,11 @@ from p2pnode.dht import whois
 from p2pnode.dht.address_book import AddressBook
 from p2pnode.dht.backend import DHTID, P2P, P2PDaemonError, PeerID
 from p2pnode.dht.calls import Calls
-from p2pnode.dht.groups import group_of
-from p2pnode.dht.guard import install_guard
+from p2pnode.dht.fetch import Fetch
+from p2pnode.dht.groups import Groups
 from p2pnode.dht.holder import Holder
-from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory1
+from p2pnode.dht.ids import from_hivemind, node_id_of, to_hivemind
+from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory2
 from p2pnode.dht.records import (
     ALL_KEYS,
     RecordJudge,
@@ -29,7 +29,6 @@ from p2pnode.dht.records import (
     subkey_of,
 )
 from p2pnode.dht.search import MAX_CANDIDATES, Search
-from p2pnode.dht.shards import from_hivemind, to_hivemind
 from p2pnode.errors import BadRecord, DaemonDied, JoinFailed, P2PNodeError
 from p2pnode.net.transport import Transport
 from p2pnode.tasks import Tasks
@@ -83,15 +82,16 @@ class KademliaDirectory:
         self._calls = Calls(self.book, self._introduce, monotonic=monotonic)
         self._judge = RecordJudge()
         self._holder = Holder(self._judge)
+        self._groups = Groups(self._connected)
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
-        install_guard()
-        self._protocol = P2PNodeDirectory1.over(
+        self._protocol = P2PNodeDirectory2(
             self._transport.p2p,
             self._calls,
             self._holder,
             self._judge,
+            self._groups,
             clock=self._clock,
             is_client=self._is_client,
             heard=self.book.heard,
@@ -155,16 +155,10 @@ class KademliaDirectory:
     async def announcements(self) -> tuple[Announcement, ...]:
         """See `Directory.announcements`."""
         answered_before = self._calls.num_answers
-        keys = {DHTID.generate(source=key): key for key in ALL_KEYS}
-        search = await self._bounded(self._search(*keys), "reading")
+        read = await self._bounded(self._read(), "reading")
         if self._is_client and self._calls.num_answers == answered_before:
             raise JoinFailed("no peer of the swarm answers; check this machine's network")
-        now, read = self._clock(), []
-        for key_id, key in keys.items():
-            for subkey, (value, expires_at) in search.of[key_id].records().items():
-                with contextlib.suppress(BadRecord):
-                    read.append(self._judge.check(key, subkey, value, expires_at, now=now))
-        live = newest_live(read, now=now)
+        live = newest_live(read, now=self._clock())
         self.book.learn_announced(live)
         return live
 
@@ -173,7 +167,7 @@ class KademliaDirectory:
     @property
     def peers(self) -> tuple[PeerId, ...]:
         """The nodes in our routing table."""
-        return tuple(map(from_hivemind, self._protocol.routing_table.peer_id_to_uid))
+        return tuple(map(from_hivemind, self._protocol.table.peers))
 
     def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
         """Where a node is, as far as we know; may be empty."""
@@ -189,7 +183,7 @@ class KademliaDirectory:
         self._calls.forgive(peer)
         ahead_s, uncertain_s = await self._protocol.ping(peer)
         if abs(ahead_s) - uncertain_s > MAX_CLOCK_SKEW_S:
-            await self._protocol.update_routing_table(None, to_hivemind(peer), responded=False)
+            self._protocol.table.remove(node_id_of(to_hivemind(peer)))
             direction = "behind" if ahead_s > 0 else "ahead of"
             raise ClockSkew(
                 f"this machine's clock is {abs(ahead_s):.1f} s {direction} that of peer "
@@ -203,29 +197,33 @@ class KademliaDirectory:
     # --- helpers
 
     async def _search(self, *keys: DHTID) -> Search:
-        """The nodes near these keys, and what they hold."""
-        table, own = self._protocol.routing_table, self._protocol.node_id
-        search = Search(keys, self._protocol.call_find, self._groups_now, max_keys=MAX_KEYS)
-        for key, each in search.of.items():
-            held = self._protocol.storage.get(key)
-            each.shards += [] if held is None else [held]
+        """The nodes near these keys, and what they list."""
+        table, own = self._protocol.table, self._protocol.node_id
+        search = Search(keys, self._protocol.find, self._groups, own=own, max_keys=MAX_KEYS)
         # All that we know: the nearest ones alone may be a crowd that names only itself.
-        start = {key: dict(table.get_nearest_neighbors(key, MAX_CANDIDATES, own)) for key in keys}
-        await search.run(start, own)
+        start = {key: dict(table.nearest(key, MAX_CANDIDATES)) for key in keys}
+        await search.run(start)
         return search
+
+    async def _read(self) -> list[Announcement]:
+        """What is held under all keys, by us and by others."""
+        search = await self._search(*(DHTID.generate(source=key) for key in ALL_KEYS))
+        now = self._clock()
+        shards = [self._holder.shard(key, now=now) for key in ALL_KEYS]
+        held = [each.announcement for shard in shards for each in shard.values()]
+        return held + await Fetch(self._judge.known, self._protocol.fetch).run(search.holders())
 
     async def _nearest(self, key: bytes) -> list[PeerID]:
         key_id = DHTID.generate(source=key)
         return (await self._search(key_id)).of[key_id].nearest()
 
-    async def _groups_now(self) -> dict[PeerID, str | None]:
-        """By the address at the other end of each connection: what peers say may be false."""
+    async def _connected(self) -> dict[PeerID, str]:
         try:
             async with asyncio.timeout(LOOK_WITHIN_S):
                 connected = await self._transport.p2p.list_peers()
         except (P2PDaemonError, OSError, EOFError, TimeoutError):
             return {}  # the daemon is dying: nobody will answer either
-        return {each.peer_id: group_of(str(each.addrs[0])) for each in connected if each.addrs}
+        return {each.peer_id: str(each.addrs[0]) for each in connected if each.addrs}
 
     async def _store(
         self, holders: list[Any], key: bytes, subkey: str, value: bytes, expires_at: float

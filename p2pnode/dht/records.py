@@ -34,6 +34,9 @@ TTL_S = 60.0
 MAX_AHEAD_S = 90.0
 MAX_FUTURE_S = 5.0
 MAX_SEEN = 4096
+IDS_PER_SEEN = 4
+"""As many records of one subkey can live at a time when it is renewed every third of `TTL_S`."""
+ID_BYTES = 8
 
 
 def shard_of(peer: PeerId) -> int:
@@ -53,6 +56,11 @@ ALL_KEYS = tuple(key_of(shard) for shard in range(SHARDS))
 def subkey_of(announcement: Announcement) -> str:
     """One record per peer and model."""
     return f"{announcement.peer}/{announcement.fingerprint[:16]}"
+
+
+def id_of(value: bytes) -> bytes:
+    """What names a record in lists: who wants another one of that id has to try 2^64 of them."""
+    return _hash(value)[:ID_BYTES]
 
 
 def seal_announcement(key_pair: KeyPair, announcement: Announcement) -> bytes:
@@ -91,7 +99,9 @@ def check_record(
         announcement = _open(value)
     if subkey != subkey_of(announcement) or key != key_of(shard_of(announcement.peer)):
         raise BadRecord("record of another peer or model than its subkey and key say")
-    _check_times(announcement, expires_at, now)
+    if announcement.expires_at != expires_at:
+        raise BadRecord("record has another expiry than its signature covers")
+    _check_times(announcement, now)
     if newest_seen is not None and not is_known:
         _check_order(announcement, newest_seen.announcement)
     return announcement
@@ -112,9 +122,8 @@ def _open(value: bytes) -> Announcement:
     return announcement
 
 
-def _check_times(announcement: Announcement, expires_at: float, now: float) -> None:
-    if announcement.expires_at != expires_at:
-        raise BadRecord("record has another expiry than its signature covers")
+def _check_times(announcement: Announcement, now: float) -> None:
+    expires_at = announcement.expires_at
     if announcement.issued_at > now + MAX_FUTURE_S:
         raise BadRecord(f"record is from the future: {announcement.issued_at - now:.1f} s")
     if not now < expires_at <= now + MAX_AHEAD_S:
@@ -139,22 +148,46 @@ class RecordJudge:
     def __init__(self, max_seen: int = MAX_SEEN) -> None:
         self._max_seen = max_seen
         self._seen: OrderedDict[str, Seen] = OrderedDict()
+        self._subkeys: OrderedDict[bytes, str] = OrderedDict()
+
+    def known(self, record_id: bytes) -> Announcement | None:
+        """What a record with that id says, or the newer one that has replaced it, if seen."""
+        seen = self._seen.get(self._subkeys.get(record_id, ""))
+        return None if seen is None else seen.announcement
+
+    def believe(self, value: bytes, *, now: float) -> Announcement:
+        """The announcement of a record whose key, subkey and expiry nobody has told; else as
+        `check`.
+        """
+        announcement = _open(value)
+        newest = self._newest(subkey_of(announcement), now)
+        _check_times(announcement, now)
+        if newest is not None and newest.value_hash != _hash(value):
+            _check_order(announcement, newest.announcement)
+        self._remember(announcement, value, now)
+        return announcement
 
     def check(
         self, key: bytes, subkey: object, value: bytes, expires_at: float, *, now: float
     ) -> Announcement:
         """The announcement; raises BadRecord."""
-        newest = self._seen.get(subkey) if isinstance(subkey, str) else None
-        if newest is not None and newest.announcement.expires_at <= now:
-            newest = None
+        newest = self._newest(subkey, now) if isinstance(subkey, str) else None
         announcement = check_record(key, subkey, value, expires_at, now=now, newest_seen=newest)
         self._remember(announcement, value, now)
         return announcement
+
+    def _newest(self, subkey: str, now: float) -> Seen | None:
+        seen = self._seen.get(subkey)
+        return None if seen is None or seen.announcement.expires_at <= now else seen
 
     def _remember(self, announcement: Announcement, value: bytes, now: float) -> None:
         subkey = subkey_of(announcement)
         self._seen[subkey] = Seen(announcement, _hash(value))
         self._seen.move_to_end(subkey)
+        self._subkeys[id_of(value)] = subkey
+        self._subkeys.move_to_end(id_of(value))
+        if len(self._subkeys) > IDS_PER_SEEN * self._max_seen:
+            self._subkeys.popitem(last=False)
         while self._seen:
             oldest = next(iter(self._seen.values())).announcement
             if len(self._seen) <= self._max_seen and oldest.expires_at > now:

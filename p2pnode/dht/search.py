@@ -3,17 +3,21 @@
 As in Kademlia (Maymounkov and Mazieres, 2002) the nearest known nodes are asked for nearer ones.
 Who has many keys can lie nearer to a key than anybody else, and name only friends; many addresses
 in many networks are dearer (Heilman et al., "Eclipse attacks", 2015). So of each address group only
-`PER_GROUP` nodes count, and what the others of it name is not followed. What everybody holds is
-taken: records are signed. When too few networks are left, all nodes count: a swarm in one network.
+`PER_GROUP` nodes count, and what the others of it name is not followed. Those that count are who
+keeps records and who is read; the records are signed, and the union of what is listed counts. When
+too few networks are left, all nodes count: a swarm in one network.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2pnode.dht.backend import DHTID, PeerID, ValueWithExpiration
+from p2pnode.dht.backend import DHTID, PeerID
+from p2pnode.dht.groups import Groups
+from p2pnode.dht.table import Place, spread
 
 WIDTH = 8
 """A search ends when so many of the nearest nodes that count have answered."""
@@ -25,12 +29,9 @@ MAX_CANDIDATES = 400
 """Per key; the nearest ones."""
 
 Neighbours = dict[DHTID, PeerID]
-Found = tuple[ValueWithExpiration | None, Neighbours]
+Found = tuple[Collection[bytes], Neighbours]
+"""The ids of the records that a node holds, and whom it knows near the key."""
 Ask = Callable[[PeerID, Collection[DHTID]], Awaitable[Mapping[DHTID, Found] | None]]
-GroupsNow = Callable[[], Awaitable[Mapping[PeerID, str | None]]]
-"""The address group of each peer that is connected; None: not counted as one of a group."""
-UNKNOWN = "unknown"
-"""The group of those who have gone by the time that we look."""
 
 
 @dataclass(slots=True)
@@ -41,11 +42,12 @@ class KeySearch:
     candidates: Neighbours = field(default_factory=dict)
     """Not asked yet."""
     asked: set[DHTID] = field(default_factory=set)
-    counted: dict[DHTID, tuple[PeerID, str | None]] = field(default_factory=dict)
-    """Those that have answered, with their groups."""
-    spare: dict[DHTID, tuple[PeerID, Neighbours]] = field(default_factory=dict)
+    counted: dict[DHTID, Place] = field(default_factory=dict)
+    """Those that have answered."""
+    spare: dict[DHTID, tuple[Place, Neighbours]] = field(default_factory=dict)
     """Those of groups that are full, and what they have named."""
-    shards: list[ValueWithExpiration] = field(default_factory=list)
+    lists: dict[DHTID, Collection[bytes]] = field(default_factory=dict)
+    """The records that each says it holds."""
     has_limit: bool = True
 
     def distance(self, node: DHTID) -> int:
@@ -72,11 +74,10 @@ class KeySearch:
 
     def answered(self, node: DHTID, peer: PeerID, group: str | None, found: Found) -> None:
         """Take what a node has said."""
-        shard, neighbours = found
-        if shard is not None:
-            self.shards.append(shard)
+        listed, neighbours = found
+        self.lists[node] = listed
         if not self._has_room(node, group):
-            self.spare[node] = peer, neighbours
+            self.spare[node] = (peer, group), neighbours
             return
         self.counted[node] = peer, group
         if self.has_limit and group is not None:
@@ -88,24 +89,20 @@ class KeySearch:
         if not self.has_limit or len(self.counted) >= WIDTH:
             return False
         self.has_limit = False
-        for node, (peer, neighbours) in self.spare.items():
-            self.counted[node] = peer, None
+        for node, (place, neighbours) in self.spare.items():
+            self.counted[node] = place
             self.add(neighbours)
         return bool(self.candidates)
 
     def nearest(self) -> list[PeerID]:
-        """Those that count, nearest first; at most `WIDTH`."""
-        ranked = sorted(self.counted, key=self.distance)
-        return [self.counted[node][0] for node in ranked[:WIDTH]]
+        """The nearest ones of each group, then the others that count; at most `WIDTH`."""
+        return spread((self.counted[n] for n in sorted(self.counted, key=self.distance)), WIDTH)
 
-    def records(self) -> dict[str, tuple[bytes, float]]:
-        """By subkey: value and expiry, those that live longest."""
-        found: dict[str, tuple[bytes, float]] = {}
-        for shard in self.shards:
-            for subkey, (value, expires_at) in shard.value.items():
-                if subkey not in found or found[subkey][1] < expires_at:
-                    found[subkey] = value, expires_at
-        return found
+    def is_among_nearest(self, node: DHTID) -> bool:
+        """Whether this candidate may still be one of those that end the search."""
+        limit = self.distance(node)
+        rivals = itertools.chain(self.counted, self.candidates)
+        return node in self.candidates and sum(self.distance(n) < limit for n in rivals) < WIDTH
 
     def _is_beyond(self, node: DHTID) -> bool:
         limit = self.distance(node)
@@ -122,34 +119,46 @@ class KeySearch:
         same = [each for each, (_, its) in self.counted.items() if its == group]
         if len(same) > PER_GROUP:
             node = max(same, key=self.distance)
-            self.spare[node] = self.counted.pop(node)[0], {}
+            self.spare[node] = self.counted.pop(node), {}
 
 
 class Search:
     """One search for several keys; calls are shared by keys, and several are under way."""
 
     def __init__(
-        self, keys: Sequence[DHTID], ask: Ask, groups_now: GroupsNow, *, max_keys: int
+        self, keys: Sequence[DHTID], ask: Ask, groups: Groups, *, own: DHTID, max_keys: int
     ) -> None:
-        """max_keys: of one call"""
+        """own: who is not asked; max_keys: of one call"""
         self.of = {key: KeySearch(key) for key in keys}
         self._ask = ask
-        self._groups_now = groups_now
+        self._groups = groups
+        self._own = own
         self._max_keys = max_keys
-        self._groups: dict[PeerID, str | None] = {}
         self._changed = asyncio.Event()
         self._under_way = 0
         self._num_calls = 0
 
-    async def run(self, start: Mapping[DHTID, Neighbours], own: DHTID) -> None:
-        """Search until nobody nearer is left. start: whom to ask first, per key; own: not asked."""
-        self._groups.update(await self._groups_now())
+    async def run(self, start: Mapping[DHTID, Neighbours]) -> None:
+        """Search until nobody nearer is left. start: whom to ask first, per key."""
         for key, search in self.of.items():
-            search.asked.add(own)
+            search.asked.add(self._own)
             search.add(start[key])
         async with asyncio.TaskGroup() as group:
             for number in range(NUM_WORKERS):
                 group.create_task(self._work(), name=f"search-{number}")
+
+    def holders(self) -> dict[bytes, list[PeerID]]:
+        """Those that count and list a record, in the order in which to ask them for it.
+
+        First who is near us: so each reader has others.
+        """
+        found: dict[bytes, list[PeerID]] = {}
+        for search in self.of.values():
+            for node in sorted(search.counted, key=int(self._own).__xor__):
+                peer, _ = search.counted[node]
+                for record_id in search.lists[node]:
+                    found.setdefault(record_id, []).append(peer)
+        return found
 
     async def _work(self) -> None:
         while True:
@@ -163,16 +172,16 @@ class Search:
                 return
 
     def _next_call(self) -> tuple[DHTID, PeerID, list[KeySearch]] | None:
-        """Whom to ask, and about which keys: all that have this node among theirs."""
+        """Whom to ask, and about which keys: all that have this node among their nearest."""
         if self._num_calls >= MAX_CALLS:
             return None
         for search in sorted(self.of.values(), key=lambda each: len(each.asked)):
-            chosen = search.next(self._groups)
+            chosen = search.next(self._groups.known)
             if chosen is None:
                 continue
             node, peer = chosen
             others = [each for each in self.of.values() if each is not search]
-            others = [each for each in others if node in each.candidates]
+            others = [each for each in others if each.is_among_nearest(node)]
             others.sort(key=lambda each: each.distance(node))
             about = [search, *others[: self._max_keys - 1]]
             for each in about:
@@ -186,12 +195,10 @@ class Search:
         self._under_way += 1
         try:
             answer = await self._ask(peer, [search.key for search in about])
-            if answer is not None and peer not in self._groups:
-                self._groups.update(await self._groups_now())
-                self._groups.setdefault(peer, UNKNOWN)
+            group = await self._groups.of(peer)
         finally:
             self._under_way -= 1
             self._changed.set()
         if answer is not None:
             for search in about:
-                search.answered(node, peer, self._groups[peer], answer[search.key])
+                search.answered(node, peer, group, answer[search.key])

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pnode.dht.backend import P2PContext, P2PDaemonError, PeerID
+from p2pnode.dht.ids import to_hivemind
 from p2pnode.dht.kademlia import KademliaDirectory
-from p2pnode.dht.shards import to_hivemind
 from p2pnode.errors import PeerLost
 from p2pnode.lab.peers import announcement_of, part
 from p2pnode.net.identity import Identity
@@ -67,11 +67,15 @@ class Overlay:
         self.addresses[peer] = LabPeer(peer, (address,))
         self.connected[peer] = set()
 
+    def connect(self, one: PeerID, other: PeerID) -> None:
+        """Let each see where the other one is."""
+        self.connected[one].add(other)
+        self.connected[other].add(one)
+
     async def call(self, caller: PeerID, callee: PeerID, name: str, request: Any) -> Any:
         """One round trip; raises P2PDaemonError when nobody is there."""
         self.traffic.num_calls += 1
-        self.connected[caller].add(callee)
-        self.connected[callee].add(caller)
+        self.connect(caller, callee)
         self.traffic.num_bytes += request.ByteSize()
         await asyncio.sleep(self.rtt_s)
         handler = self.handlers.get(callee, {}).get(name)
@@ -117,6 +121,9 @@ class LabDaemon:
         self.addresses = addresses
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Nothing to do."""
+
+    async def disconnect(self, peer: PeerId) -> None:
         """Nothing to do."""
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Any:

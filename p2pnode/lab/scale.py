@@ -33,8 +33,9 @@ ROUNDS = 9
 NUM_LOOKUPS = 10
 RENEWED = 0.25
 """Announcements live 60 s and are renewed every 20; so many are new after 5 s."""
-SETTLING_S = 20
-MEASURED_S = 10
+WINDOW_S = 10
+SETTLING_S = 2 * WINDOW_S
+MEASURED_S = 4 * WINDOW_S
 
 Note = Callable[[str], None]
 
@@ -106,11 +107,8 @@ def choice(num_nodes: int, seed: int = 0, *, rounds: int = ROUNDS) -> dict[str, 
             times[name].append(time.thread_time() - began)
     both = [sum(pair) for pair in zip(times["decode"], times["choose"], strict=True)]
     figures = {f"choice_{name}_ms": median(each) for name, each in times.items()}
-    figures |= {
-        "choice_ms": median(both),
-        "choice_least_ms": min(both),
-        "choice_most_ms": max(both),
-    }
+    figures |= {"choice_ms": median(both)}
+    figures |= {"choice_least_ms": min(both), "choice_most_ms": max(both)}
     return {name: round(1e3 * seconds, 3) for name, seconds in figures.items()}
 
 
@@ -183,7 +181,8 @@ def _judged(judge: RecordJudge, records: Sequence[Sealed]) -> tuple[Announcement
 def lookup(num_nodes: int, seed: int = 0, *, lookups: int = NUM_LOOKUPS) -> dict[str, float]:
     """What a newcomer's joining and its reading of the whole directory cost; means.
 
-    ``lookup_rounds``: its time in round trips. Messages are requests and answers. Blocks.
+    ``lookup``: the first; ``lookup_again``: the second, nothing is new; ``lookup_renewed``: then
+    `RENEWED` is. Rounds are time in round trips; messages are requests and answers. Blocks.
     """
     return run_virtual(_lookup(num_nodes, seed, lookups), debug=False)
 
@@ -193,9 +192,8 @@ async def _lookup(num_nodes: int, seed: int, lookups: int) -> dict[str, float]:
     async with AsyncExitStack() as stack:
         directories: list[OverlayDirectory] = []
         for number in range(num_nodes):
-            directory = await stack.enter_async_context(
-                directory_of(overlay, fake_identity(number))
-            )
+            directory = directory_of(overlay, fake_identity(number))
+            await stack.enter_async_context(directory)
             await join(overlay, directory, [each.peer for each in directories])
             directories.append(directory)
         with costs.of(overlay, "publish", num_nodes):
@@ -205,9 +203,14 @@ async def _lookup(num_nodes: int, seed: int, lookups: int) -> dict[str, float]:
             async with directory_of(overlay, fake_identity(number), is_client=True) as reader:
                 with costs.of(overlay, "join"):
                     await join(overlay, reader, peers)
-                with costs.of(overlay, "lookup"):
-                    found = await reader.announcements()
-                costs.add("lookup_found", len(found) / num_nodes)
+                for deed in ("lookup", "lookup_again"):
+                    with costs.of(overlay, deed):
+                        found = await reader.announcements()
+                    costs.add(f"{deed}_found", len(found) / num_nodes)
+                if number == num_nodes:
+                    await publish_all(directories[: round(RENEWED * num_nodes)], sequence=2)
+                    with costs.of(overlay, "lookup_renewed"):
+                        await reader.announcements()
     return costs.means()
 
 
@@ -240,14 +243,34 @@ class _Costs:
 
 
 def gossip(num_nodes: int, seed: int = 0, *, seconds: int = MEASURED_S) -> dict[str, float]:
-    """Messages and bytes that a node receives per second, means, after the swarm has settled.
+    """Messages and bytes that a node receives per second while what all tell changes all the time.
 
-    Half of the nodes are busy: what they tell changes each second. Blocks.
+    ``bytes_...`` and ``messages_...`` are means, ``window_...`` is over nodes and windows of 10 s,
+    after the swarm has settled; ``joining_most`` is over those before, when all join at once.
+    Blocks.
     """
+    swarm = _busy_swarm(num_nodes, seed)
+    joining = _windows(swarm, SETTLING_S)
+    messages, size = swarm.num_messages, sum(swarm.received_bytes)
+    windows = _windows(swarm, seconds)
+    known = [len(core.known.book) / num_nodes for core in swarm.cores]
+    per = num_nodes * seconds
+    return {
+        "gossip_messages_per_node_s": round((swarm.num_messages - messages) / per, 3),
+        "gossip_bytes_per_node_s": round((sum(swarm.received_bytes) - size) / per, 1),
+        "gossip_window_p50": round(median(windows), 1),
+        "gossip_window_p95": round(sorted(windows)[int(0.95 * len(windows))], 1),
+        "gossip_window_most": round(max(windows), 1),
+        "gossip_joining_most": round(max(joining), 1),
+        "gossip_known": round(mean(known), 4),
+    }
+
+
+def _busy_swarm(num_nodes: int, seed: int) -> Simulation:
     identities = [fake_identity(number) for number in range(num_nodes)]
 
     def describe(number: int, now: float) -> Health:
-        load = (7 * int(now) + number) % 9 if number % 2 else 0
+        load = (7 * int(now) + number) % 9
         return Health(
             peer=identities[number].peer,
             sequence=0,
@@ -258,19 +281,20 @@ def gossip(num_nodes: int, seed: int = 0, *, seconds: int = MEASURED_S) -> dict[
             step_times=((1, 0.01, 0.02), (64, 0.1, 0.2)),
         )
 
-    swarm = Simulation(
+    return Simulation(
         [(each.peer, each.sign) for each in identities],
         describe=describe,
         rtt_s=lambda _, __: 0.04,
         seed=seed,
     )
-    swarm.run(SETTLING_S)
-    messages, size = swarm.num_messages, sum(swarm.received_bytes)
-    swarm.run(seconds)
-    known = [len(core.known.book) / num_nodes for core in swarm.cores]
-    per = num_nodes * seconds
-    return {
-        "gossip_messages_per_node_s": round((swarm.num_messages - messages) / per, 3),
-        "gossip_bytes_per_node_s": round((sum(swarm.received_bytes) - size) / per, 1),
-        "gossip_known": round(mean(known), 4),
-    }
+
+
+def _windows(swarm: Simulation, seconds: int) -> list[float]:
+    """Bytes per second that each node receives in each window of that time."""
+    rates: list[float] = []
+    for _ in range(seconds // WINDOW_S):
+        before = list(swarm.received_bytes)
+        swarm.run(WINDOW_S)
+        pairs = zip(before, swarm.received_bytes, strict=True)
+        rates += [(after - was) / WINDOW_S for was, after in pairs]
+    return rates

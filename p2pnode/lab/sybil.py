@@ -1,8 +1,9 @@
 """Strangers with many keys in few networks: what they can hide of the directory, simulated.
 
 The directory is the real one (`lab.overlay`). Sybils enter every routing table, take every record,
-give none back (or forged ones), and name only each other as neighbours. Their place follows from
-their key, so they make many keys and keep those that lie where they want to be (`Aim`).
+list what they have taken, give none of it back (or forged ones), and name only each other as
+neighbours. Their place follows from their key, so they make many keys and keep those that lie where
+they want to be (`Aim`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,16 +19,18 @@ from enum import StrEnum
 from typing import Any
 
 from p2pnode.dht.backend import DHTID, P2PContext, dht_pb2
-from p2pnode.dht.protocol import BUCKET_SIZE
-from p2pnode.dht.records import ALL_KEYS
-from p2pnode.dht.shards import find_result, node_id_of, pack_shard, to_hivemind
+from p2pnode.dht.ids import node_id_of, to_hivemind
+from p2pnode.dht.protocol import P2PNodeDirectory2
+from p2pnode.dht.records import ALL_KEYS, ID_BYTES, id_of, seal_announcement
+from p2pnode.dht.table import BUCKET_SIZE
 from p2pnode.lab.overlay import EPOCH_S, Overlay, OverlayDirectory, directory_of, join, publish_all
+from p2pnode.lab.peers import announcement_of
 from p2pnode.lab.virtual_time import run_virtual
 from p2pnode.net.identity import Identity
 from p2pnode.net.memory import fake_identity
 from p2pnode.types import PeerId
 
-SERVICE = "P2PNodeDirectory1"
+SERVICE = P2PNodeDirectory2.__name__
 LOOKUPS_PER_ROUND = 10
 """Then everybody publishes anew."""
 WARM_ROUNDS = 2
@@ -38,6 +42,7 @@ FIRST_SYBIL = 100_000
 FIRST_READER = 90_000
 KEYS_TRIED = 40
 """So many keys are made for one that is kept."""
+MOST_LISTED = 100
 GROUPS = 4
 """Networks (/16) that the Sybils have."""
 
@@ -66,6 +71,8 @@ class Attack:
     """Announcements returned that nobody honest has made."""
     calls: list[int] = field(default_factory=list)
     """Of each lookup."""
+    sizes: list[int] = field(default_factory=list)
+    """Of each lookup, in bytes."""
 
 
 def run_attack(
@@ -140,9 +147,10 @@ async def _look_up(
     result: Attack,
 ) -> None:
     await join(overlay, reader, there[:NUM_BOOTSTRAPS])
-    before = overlay.traffic.num_calls
+    calls, size = overlay.traffic.num_calls, overlay.traffic.num_bytes
     found = {announcement.peer for announcement in await reader.announcements()}
-    result.calls.append(overlay.traffic.num_calls - before)
+    result.calls.append(overlay.traffic.num_calls - calls)
+    result.sizes.append(overlay.traffic.num_bytes - size)
     result.lookups += 1
     result.whole += wanted <= found
     result.shares.append(len(wanted & found) / len(wanted))
@@ -169,6 +177,7 @@ class Sybil:
             f"{SERVICE}.rpc_ping": self._ping,
             f"{SERVICE}.rpc_store": self._store,
             f"{SERVICE}.rpc_find": self._find,
+            f"{SERVICE}.rpc_fetch": self._fetch,
         }
 
     async def _ping(self, _: Any, __: P2PContext) -> Any:
@@ -176,25 +185,25 @@ class Sybil:
         return dht_pb2.PingResponse(peer=self.info, dht_time=now, available=True)
 
     async def _store(self, request: Any, _: P2PContext) -> Any:
-        """Say yes, and forget."""
+        """Say yes, and keep what it is listed as."""
+        self._ring.listed[bytes(request.keys[0])].append(id_of(request.values[0]))
         return dht_pb2.StoreResponse(peer=self.info, store_ok=[True] * len(request.keys))
 
     async def _find(self, request: Any, _: P2PContext) -> Any:
         response = dht_pb2.FindResponse(peer=self.info)
         for raw_id in request.keys:
             key_id = DHTID(int.from_bytes(raw_id, "big"))
-            result = find_result(self._forged() if self._forges else None)
-            for sybil in self._ring.nearest(key_id):
-                result.nearest_node_ids.append(sybil.node_id.to_bytes())
-                result.nearest_peer_ids.append(sybil.peer_id.to_bytes())
-            response.results.append(result)
+            listed = [*self._ring.listed[bytes(raw_id)], b"f" * ID_BYTES]
+            near = [sybil.peer_id.to_bytes() for sybil in self._ring.nearest(key_id)]
+            response.results.add(value=b"".join(listed), nearest_peer_ids=near)
         return response
 
-    def _forged(self) -> Any:
-        """A record in somebody else's name, without a signature of theirs."""
-        expires_at = EPOCH_S + asyncio.get_running_loop().time() + 60.0
-        victim = fake_identity(0).peer
-        return pack_shard([(f"{victim}/{'0' * 16}", b"\x00" * 400, expires_at)])
+    async def _fetch(self, request: Any, _: P2PContext) -> Any:
+        """Half of them give nothing; half, records without a signature of whom they name."""
+        response = dht_pb2.FindResponse(peer=self.info)
+        for _ in request.keys:
+            response.results.add(value=self._ring.forged if self._forges else b"")
+        return response
 
 
 class Ring:
@@ -204,6 +213,12 @@ class Ring:
         self.groups = groups
         self.overlay = overlay
         self.sybils = [Sybil(self, each, number) for number, each in enumerate(identities)]
+        self.listed: defaultdict[bytes, deque[bytes]] = defaultdict(
+            lambda: deque(maxlen=MOST_LISTED)
+        )
+        """By key: the ids of the last records that any of them was given."""
+        victims = announcement_of(fake_identity(0).peer, issued_at=EPOCH_S)
+        self.forged = seal_announcement(identities[0].key_pair, victims)
         self._nearest: dict[int, list[Sybil]] = {}
 
     def nearest(self, key_id: DHTID) -> list[Sybil]:
@@ -220,7 +235,8 @@ class Ring:
             if peer not in names:
                 request = dht_pb2.PingRequest(peer=sybil.info)
                 context = P2PContext("", to_hivemind(peer), sybil.peer_id)
-                await self.overlay.handlers[to_hivemind(peer)][f"{SERVICE}.rpc_ping"](
+                self.overlay.connect(sybil.peer_id, context.local_id)
+                await self.overlay.handlers[context.local_id][f"{SERVICE}.rpc_ping"](
                     request, context
                 )
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pnode.dht.holder import MAX_RECORDS_PER_PEER, MAX_SHARD_BYTES, Holder
 from p2pnode.dht.records import (
     ALL_KEYS,
     DOMAIN,
+    IDS_PER_SEEN,
     SHARDS,
     RecordJudge,
     check_record,
+    id_of,
     key_of,
     newest_live,
     seal_announcement,
@@ -27,7 +28,7 @@ from p2pnode.errors import BadRecord
 from p2pnode.trust.envelope import peer_of, seal
 from p2pnode.types import Announcement
 from p2pnode.wire.records import encode_announcement
-from tests.support.announcements import FINGERPRINT, NOW, announcement, key_pair
+from tests.support.announcements import NOW, announcement, key_pair
 
 KEYS = key_pair(1)
 OTHER = key_pair(2)
@@ -190,40 +191,46 @@ def test_the_newest_live_announcement_of_each_peer_and_model_is_kept() -> None:
     assert found == (newer, other_model)
 
 
-def test_a_full_shard_takes_renewals_but_no_newcomers() -> None:
-    holder = Holder(RecordJudge())
-    padding = tuple("/ip4/" + "1" * 180 for _ in range(16))
-    full = False
-    number, newest = 0, record()
-    held: list[tuple[Any, Record]] = []
-    while not full:
-        number += 1
-        keys = key_pair(number)
-        newest = record(keys, addresses=padding)
-        if newest[0] != key_of(0):
-            continue
-        try:
-            holder.put(*newest, now=NOW)
-        except BadRecord as error:
-            assert "no room" in str(error)
-            full = True
-        else:
-            held.append((keys, newest))
-    kept = holder.shard(key_of(0), now=NOW)
-    assert sum(len(each.value) for each in kept.values()) <= MAX_SHARD_BYTES
-    assert len(kept) == len(held) > 150
-    renewal = record(held[0][0], addresses=padding, sequence=2, expires_at=NOW + 61)
-    assert holder.put(*renewal, now=NOW).sequence == 2
-    later = record(key_pair(number), issued_at=NOW + 61, expires_at=NOW + 121)
-    assert holder.put(*later, now=NOW + 61), "room comes back as records expire"
+def test_a_judge_knows_by_its_id_what_it_has_believed() -> None:
+    judge, value = RecordJudge(), record()[2]
+    assert judge.known(id_of(value)) is None
+    assert judge.believe(value, now=NOW) == announcement(KEYS)
+    assert judge.known(id_of(value)) == announcement(KEYS)
+    newer = record(sequence=2, expires_at=NOW + 61)
+    judge.check(*newer, now=NOW)
+    assert judge.known(id_of(value)) == judge.known(id_of(newer[2]))
+    assert judge.known(id_of(value)).sequence == 2, "what has replaced it"  # type: ignore[union-attr]
+    with pytest.raises(BadRecord, match="not newer"):
+        judge.believe(value, now=NOW)
 
 
-def test_a_peer_may_hold_a_few_records_only() -> None:
-    holder = Holder(RecordJudge())
-    for number in range(MAX_RECORDS_PER_PEER):
-        holder.put(*record(fingerprint=f"{number:064x}"[::-1]), now=NOW)
-    with pytest.raises(BadRecord, match="records per peer"):
-        holder.put(*record(fingerprint=FINGERPRINT), now=NOW)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"issued_at": NOW + 6, "expires_at": NOW + 60}, "future"),
+        ({"issued_at": NOW - 60, "expires_at": NOW}, "expires in"),
+        ({"expires_at": NOW + 91}, "expires in"),
+    ],
+)
+def test_a_record_that_comes_alone_is_judged_by_the_same_rules(
+    changes: dict[str, float], words: str
+) -> None:
+    judge = RecordJudge()
+    with pytest.raises(BadRecord, match=words):
+        judge.believe(record(**changes)[2], now=NOW)
+    with pytest.raises(BadRecord, match="signed by another peer"):
+        judge.believe(seal_announcement(OTHER, announcement(KEYS)), now=NOW)
+    assert judge.known(id_of(record(**changes)[2])) is None
+
+
+def test_the_ids_that_a_judge_remembers_are_bounded() -> None:
+    judge = RecordJudge(max_seen=2)
+    values = [record(sequence=n, expires_at=NOW + 60 + n)[2] for n in range(1, 20)]
+    for value in values:
+        judge.believe(value, now=NOW)
+    assert judge.known(id_of(values[0])) is None
+    assert judge.known(id_of(values[-1])) is not None
+    assert len(judge._subkeys) == IDS_PER_SEEN * 2
 
 
 GOOD = record()

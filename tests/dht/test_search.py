@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 
 from p2pnode.dht.backend import DHTID, PeerID
-from p2pnode.dht.groups import OTHER, group_of
+from p2pnode.dht.groups import OTHER, UNKNOWN, Groups, group_of
+from p2pnode.dht.ids import node_id_of, to_hivemind
 from p2pnode.dht.search import WIDTH, Found, Search
-from p2pnode.dht.shards import node_id_of, to_hivemind
 from p2pnode.net.memory import fake_peer_id
 
 pytestmark = pytest.mark.virtual_time
@@ -19,26 +19,47 @@ NODES = {node_id_of(peer): peer for peer in (to_hivemind(fake_peer_id(n)) for n 
 RANKED = sorted(NODES, key=lambda node: int(node) ^ int(KEY))
 
 
+def network(number: int) -> str:
+    """An address in a network of its own."""
+    return f"/ip4/60.{number}.0.1/tcp/4001"
+
+
 class World:
     """Nodes that know everybody; those of one crowd only each other."""
 
-    def __init__(self, groups: Mapping[PeerID, str | None], crowd: Collection[PeerID] = ()) -> None:
-        self.groups = groups
+    def __init__(self, addresses: Mapping[PeerID, str], crowd: Collection[PeerID] = ()) -> None:
+        self.addresses = addresses
         self.asked: list[PeerID] = []
+        self.groups = Groups(self.connected)
         self._crowd = crowd
 
     async def ask(self, peer: PeerID, keys: Collection[DHTID]) -> dict[DHTID, Found]:
+        """Everybody lists one record, named like itself."""
         self.asked.append(peer)
         known = [n for n in RANKED if peer not in self._crowd or NODES[n] in self._crowd][:20]
-        return {key: (None, {node: NODES[node] for node in known}) for key in keys}
+        return {key: ([record_of(peer)], {node: NODES[node] for node in known}) for key in keys}
 
-    async def groups_now(self) -> Mapping[PeerID, str | None]:
-        return {peer: self.groups[peer] for peer in self.asked}
+    async def connected(self) -> Mapping[PeerID, str]:
+        return {peer: self.addresses[peer] for peer in self.asked}
 
-    async def nearest(self, start: DHTID) -> list[PeerID]:
-        search = Search([KEY], self.ask, self.groups_now, max_keys=4)
-        await search.run({KEY: {start: NODES[start]}}, own=DHTID.generate(source=b"own"))
-        return search.of[KEY].nearest()
+    async def search(self, *start: DHTID) -> Search:
+        own = DHTID.generate(source=b"own")
+        search = Search([KEY], self.ask, self.groups, own=own, max_keys=4)
+        await search.run({KEY: {node: NODES[node] for node in start}})
+        return search
+
+    async def nearest(self, *start: DHTID) -> list[PeerID]:
+        return (await self.search(*start)).of[KEY].nearest()
+
+
+def record_of(peer: PeerID) -> bytes:
+    return node_id_of(peer).to_bytes()[:8]
+
+
+def everywhere(crowd: Iterable[PeerID] = ()) -> dict[PeerID, str]:
+    """Each in a network of its own, but the crowd in one."""
+    at = {peer: network(number) for number, peer in enumerate(NODES.values(), 1)}
+    return at | dict.fromkeys(crowd, network(0))
 
 
 def ranked(nodes: Collection[DHTID]) -> list[PeerID]:
@@ -46,22 +67,49 @@ def ranked(nodes: Collection[DHTID]) -> list[PeerID]:
 
 
 async def test_the_nearest_are_found_without_asking_everybody() -> None:
-    world = World({peer: f"net-{number}" for number, peer in enumerate(NODES.values())})
+    world = World(everywhere())
     assert await world.nearest(RANKED[-1]) == ranked(RANKED[:WIDTH])
     assert len(world.asked) < 20
 
 
 async def test_a_crowd_around_the_key_counts_once() -> None:
     crowd = set(ranked(RANKED[:10]))
-    groups = {peer: "crowd" if peer in crowd else f"net-{peer}" for peer in NODES.values()}
-    found = await World(groups, crowd).nearest(RANKED[-1])
+    found = await World(everywhere(crowd), crowd).nearest(RANKED[-1])
     assert found == [*ranked(RANKED[:1]), *ranked(RANKED[10 : 10 + WIDTH - 1])]
 
 
-@pytest.mark.parametrize("group", [None, "one"])
-async def test_a_swarm_in_one_network_or_at_home_is_searched_as_well(group: str | None) -> None:
-    world = World(dict.fromkeys(NODES.values(), group))
+async def test_a_crowd_does_not_replace_the_few_others_that_there_are() -> None:
+    crowd, others = set(ranked(RANKED[:40])), RANKED[40:43]
+    found = await World(everywhere(crowd), crowd).nearest(RANKED[0], *others)
+    assert set(ranked(others)) <= set(found)
+
+
+async def test_records_are_asked_for_at_those_that_count() -> None:
+    crowd = set(ranked(RANKED[:10]))
+    search = await World(everywhere(crowd), crowd).search(RANKED[-1])
+    holders = search.holders()
+    assert set(holders) == {record_of(peer) for peer, _ in search.of[KEY].counted.values()}
+    assert sum(peers[0] in crowd for peers in holders.values()) == 1
+
+
+@pytest.mark.parametrize("address", ["/ip4/10.0.0.1/tcp/1", network(1)])
+async def test_a_swarm_in_one_network_or_at_home_is_searched_as_well(address: str) -> None:
+    world = World(dict.fromkeys(NODES.values(), address))
     assert await world.nearest(RANKED[-1]) == ranked(RANKED[:WIDTH])
+
+
+async def test_the_group_of_who_has_gone_is_unknown_and_nobody_is_looked_up_twice() -> None:
+    looks: list[int] = []
+    here, gone = list(NODES.values())[:2]
+
+    async def connected() -> Mapping[PeerID, str]:
+        looks.append(1)
+        return {here: network(1)}
+
+    groups = Groups(connected)
+    assert [await groups.of(here) for _ in range(3)] == ["60.1.0.0/16"] * 3
+    assert len(looks) == 1
+    assert await groups.of(gone) == UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from p2pnode.dht.address_book import AddressBook
-from p2pnode.dht.whois import MAX_MESSAGE_BYTES, WHOIS, WhoIsServer, ask
+from p2pnode.dht.whois import WHOIS, WhoIsServer, ask
 from p2pnode.errors import PeerLost, PeerMisbehaved
 from p2pnode.net.memory import MemoryNetwork, fake_peer_id
 from p2pnode.net.memory_transport import MemoryTransport
+from p2pnode.net.questions import MAX_MESSAGE_BYTES
 from p2pnode.net.transport import ByteStream
 from p2pnode.types import PeerId
 
