@@ -50,10 +50,7 @@ class LayerRange:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the outside form: ``"0-26"`` is layers 0 to 26, both included.
-
-        Raises ValueError (the command line and the wire turn it into their own error).
-        """
+        """Read the outside form: ``"0-26"`` is layers 0 to 26, both included; or ValueError."""
         first, dash, last = text.partition("-")
         if not (dash and _is_number(first) and _is_number(last) and int(first) <= int(last)):
             raise ValueError(f"{text[:40]!r} is not FIRST-LAST, e.g. 0-26")
@@ -237,7 +234,8 @@ class Health:
     """Steps that wait for the device."""
     queue_s: float = 0.0
     """How long a step has waited lately, mean."""
-    kv_free_tokens: int = 0
+    kv_free_tokens: int | None = None
+    """None: not known."""
     step_times: tuple[tuple[int, float, float], ...] = ()
     """(tokens of a step, p50, p95 of its compute time in seconds); tokens rising, at most 4."""
     vram_used: float = 0.0

@@ -122,7 +122,7 @@ def _pack(health: Health) -> bytes:
             min(health.num_sessions, 0xFFFF),
             min(health.queue_depth, 0xFFFF),
             _time(health.queue_s),
-            min(health.kv_free_tokens, 0xFFFF_FFFF),
+            min(health.kv_free_tokens or 0, 0xFFFF_FFFF),
             _share(health.vram_used),
             _share(health.device_load),
             *_PLACE.unpack(pack_place(health.coordinate)),

@@ -124,6 +124,7 @@ class Knowledge:
 
     def _of(self, peer: PeerId) -> PeerHealth:
         digest = self.digest(peer)
+        # Of some we have only heard whether they live.
         health = digest.health if digest else Health(peer=peer, sequence=0, issued_at=0.0)
         return PeerHealth(health, self.detector.liveness(peer))
 

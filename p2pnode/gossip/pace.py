@@ -51,7 +51,7 @@ def _differ(old: Health, new: Health) -> bool:
         or old.errors != new.errors
         or _jumped(old.queue_depth, new.queue_depth, least=1, share=0.25)
         or _jumped(old.queue_s, new.queue_s, least=0.005, share=0.25)
-        or _jumped(old.kv_free_tokens, new.kv_free_tokens, least=64, share=0.1)
+        or _jumped(old.kv_free_tokens or 0, new.kv_free_tokens or 0, least=64, share=0.1)
         or _jumped(old.vram_used, new.vram_used, least=0.1, share=0.1)
         or _jumped(old.device_load, new.device_load, least=0.2, share=0.2)
         or _times_differ(old, new)

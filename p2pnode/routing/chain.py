@@ -115,12 +115,10 @@ def mend_chain(
     return Chain(_carried(hops, needs), chain.numerics)
 
 
-def choose_standby(
-    view: SwarmView, needs: Needs, chain: Chain, index: int, without: frozenset[PeerId]
-) -> Hop | None:
+def choose_standby(view: SwarmView, needs: Needs, chain: Chain, index: int) -> Hop | None:
     """The best other peer for exactly that hop's layers, in its numerics class; None if nobody.
 
-    Not one of ``without``, nor a neighbour of the hop, nor one that leaves; a peer of the chain
+    Not a neighbour of the hop, nor one that leaves; a peer of the chain
     only when nobody else is there.
     """
     hop = chain.hops[index]
@@ -128,7 +126,7 @@ def choose_standby(
     after = chain.hops[index + 1].peer if index + 1 < len(chain.hops) else None
     members = frozenset(each.peer for each in chain.hops)
     slow = needs.avoid.slow | members
-    others = without | {hop.peer} | ({before, after} - {None})
+    others = {hop.peer} | ({before, after} - {None})
     needs = replace(needs, avoid=replace(needs.avoid, slow=slow))
     usable = [
         a
@@ -190,7 +188,8 @@ def _is_there(view: SwarmView, needs: Needs, peer: PeerId) -> bool:
     known = view.health.get(peer)
     if known is None:
         return True
-    has_room = known.health.kv_free_tokens >= needs.num_tokens or peer in needs.held_by
+    free = known.health.kv_free_tokens
+    has_room = free is None or free >= needs.num_tokens or peer in needs.held_by
     return has_room and known.liveness is not Liveness.DEAD
 
 

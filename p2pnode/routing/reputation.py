@@ -89,12 +89,8 @@ class Reputation:
     def __init__(self) -> None:
         self._records: dict[PeerId, PeerRecord] = {}
 
-    def record(self, peer: PeerId) -> PeerRecord | None:
-        """What is known of a peer, to be shown."""
-        return self._records.get(peer)
-
     def records(self) -> dict[PeerId, PeerRecord]:
-        """All of them."""
+        """What is known of each peer, to be shown."""
         return dict(self._records)
 
     def blame(self, peer: PeerId, offence: Offence, now: float) -> None:

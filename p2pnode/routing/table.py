@@ -14,11 +14,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pnode.numerics import Numerics
 from p2pnode.routing.needs import Draw, Needs
 from p2pnode.routing.steps import step_s
 from p2pnode.routing.terms import Floats, Indexes, Terms, extras_s, queues_s, risks_s, sane_s
 from p2pnode.types import (
-    DTYPE_BYTES,
     Announcement,
     Coordinate,
     LayerRange,
@@ -75,7 +75,7 @@ class Table:
         told = [each.health if each else None for each in known]
         block_s = [step_s(a, h, needs.step_tokens) for a, h in zip(peers, told, strict=True)]
         coordinates = [h.coordinate if h else Coordinate() for h in told]
-        row_bytes = needs.hidden_size * DTYPE_BYTES.get(numerics.partition("+")[0], 4)
+        row_bytes = Numerics.parse(numerics).row_bytes(needs.hidden_size)
         row_bytes *= needs.step_tokens
         lengths = np.array([len(a.layers) for a in peers], dtype=np.float64)
         measured = _rtts(peers, needs)

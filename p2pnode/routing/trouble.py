@@ -71,7 +71,8 @@ def _roomy(needs: Needs, live: Sequence[Announcement]) -> list[Announcement]:
 
 def _room_now(view: SwarmView, announcement: Announcement) -> int:
     known = view.health.get(announcement.peer)
-    return announcement.kv_capacity_tokens if known is None else known.health.kv_free_tokens
+    free = None if known is None else known.health.kv_free_tokens
+    return announcement.kv_capacity_tokens if free is None else free
 
 
 def _missing(needs: Needs, missing: tuple[LayerRange, ...]) -> NoChain:

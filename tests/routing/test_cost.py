@@ -134,6 +134,11 @@ def test_a_full_peer_is_not_used_and_the_caller_may_ask_again() -> None:
         choose_chain(view(announced("A", "0-8", room=99), A=full), NEEDS)
 
 
+def test_of_whom_only_liveness_is_known_is_not_taken_for_full() -> None:
+    suspect = {"kv_free_tokens": None, "liveness": Liveness.SUSPECT}
+    assert shape(choose_chain(view(announced("A", "0-8"), A=suspect), NEEDS)) == "A 0-8"
+
+
 def test_reputation_is_a_cost() -> None:
     swarm = view(announced("A", "0-8"), announced("B", "0-8", latency_s=0.02))
     assert shape(choose_chain(swarm, needs(risk_s={peer("A"): 0.05}))) == "B 0-8"

@@ -20,7 +20,7 @@ def blamed(*offences: Offence, now: float = 0.0) -> Reputation:
 
 
 def score(reputation: Reputation, now: float) -> float:
-    record = reputation.record(A)
+    record = reputation.records().get(A)
     return record.score(now) if record else 0.0
 
 
@@ -36,7 +36,7 @@ def test_repeated_failures_back_off_exponentially() -> None:
     reputation, waits = Reputation(), []
     for _ in range(4):
         reputation.blame(A, Offence.TIMEOUT, 0.0)
-        record = reputation.record(A)
+        record = reputation.records().get(A)
         waits.append(record.last_resort_until if record else 0.0)
     assert waits == [30.0, 60.0, 120.0, 240.0]
     assert reputation.last_resorts(239.0) == {A}
@@ -66,7 +66,7 @@ def test_uptime_begins_anew_after_a_loss_or_a_gap() -> None:
     for now in (0.0, 60.0, 120.0):
         reputation.saw([A], now)
     reputation.blame(A, Offence.LOST, 130.0)
-    record = reputation.record(A)
+    record = reputation.records().get(A)
     assert record is not None
     assert (record.uptimes.total, record.uptimes.quantile(0.5)) == (1, 600.0)
     assert record.watched_s == 120.0
@@ -98,4 +98,4 @@ def test_memory_is_bounded_and_the_blamed_are_remembered() -> None:
     for number in range(MAX_PEERS + 10):
         reputation.measured(PeerId(f"peer-{number}"), 0.01, 0.0)
     assert len(reputation.records()) == MAX_PEERS
-    assert reputation.record(A) is not None
+    assert reputation.records().get(A) is not None

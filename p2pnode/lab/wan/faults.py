@@ -20,8 +20,10 @@ RUNS_S = 0.001
 NEEDS_ODD = frozenset({FaultKind.CORRUPT, FaultKind.OOM, FaultKind.CLOCK})
 """Kinds whose victim must be a `lab.wan.node`."""
 NEEDS_SMALL_DISK = frozenset({FaultKind.DISK_FULL})
-NEEDS_RESTART = frozenset({FaultKind.DISK_FULL})
+NEEDS_RESTART = frozenset({FaultKind.DISK_FULL, FaultKind.CORRUPT})
 """Kinds that are over only when the node starts anew."""
+NEEDS_NEW_KEY = frozenset({FaultKind.CORRUPT})
+"""Kinds after which others will have nothing to do with the node for a minute."""
 
 
 class WanFaults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +32,10 @@ class Duty:
     """None: a bootstrap node."""
     model: str | None = None
     join: tuple[str, ...] = ()
+    # float32 on the CPU everywhere: the comparison with the unsplit model is then exact.
+    dtype: str = "float32"
+    is_whole: bool = False
+    """Whether it computes a step in one piece, however many tokens it has."""
     is_odd: bool = False
     """Whether it is a `lab.wan.node`, to which more can be done."""
     compute_s: float = 0.0
@@ -41,7 +46,8 @@ class Duty:
     @property
     def needs_odd(self) -> bool:
         """Whether the plain program could not do it."""
-        return self.is_odd or self.compute_s > 0 or self.clock_offset_s != 0
+        is_slow = self.compute_s > 0
+        return self.is_odd or self.is_whole or is_slow or self.clock_offset_s != 0
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +130,10 @@ class Machine:
         if self.program is not None and self.duty.needs_odd:
             self.program.tell(change)
 
+    def forget_key(self) -> None:
+        """Be somebody else from the next start on."""
+        shutil.rmtree(self.home / "keys", ignore_errors=True)
+
     def fill_disk(self) -> None:
         """Leave no byte on its small disk; raises LocalError when it has none."""
         if not self.duty.has_small_disk or self.program is None:
@@ -151,8 +161,7 @@ class Machine:
         if duty.layers is None:
             return ("bootstrap", *common)
         model = ["--model", duty.model] if duty.model else []
-        # float32 on the CPU everywhere: the comparison with the unsplit model is then exact.
-        exact = ["--device", "cpu", "--dtype", "float32"]
+        exact = ["--device", "cpu", "--dtype", duty.dtype]
         return ("serve", "--layers", str(duty.layers), *exact, *model, *common)
 
     def _begin(self) -> Begin:
@@ -162,6 +171,8 @@ class Machine:
             home=str(self.home),
             join=duty.join,
             model=duty.model,
+            dtype=duty.dtype,
+            is_whole=duty.is_whole,
             compute_s=duty.compute_s,
             clock_offset_s=duty.clock_offset_s,
         )

@@ -17,7 +17,13 @@ from p2pnode.lab.reference import Task, prepare
 from p2pnode.lab.result import Trial
 from p2pnode.lab.scenario import CLIENT, Scenario
 from p2pnode.lab.wan.course import Course
-from p2pnode.lab.wan.faults import NEEDS_ODD, NEEDS_RESTART, NEEDS_SMALL_DISK, WanFaults
+from p2pnode.lab.wan.faults import (
+    NEEDS_NEW_KEY,
+    NEEDS_ODD,
+    NEEDS_RESTART,
+    NEEDS_SMALL_DISK,
+    WanFaults,
+)
 from p2pnode.lab.wan.machines import Duty, Machine
 from p2pnode.lab.wan.network import line_of
 from p2pnode.lab.wan.swarm import BOOTSTRAP, Place, WanSwarm
@@ -79,7 +85,7 @@ class WanLab:
         """One generation and its faults. BadRequest for a scenario that cannot be; LocalError."""
         task = await asyncio.to_thread(prepare, scenario, self._cache)
         swarm = await self._prepared(scenario, task)
-        course = Course(scenario, task, swarm.machines)
+        course = Course(scenario, task, machines=swarm.machines)
         join = Join(join=(), home="", model=_model(scenario, task), standby=scenario.standby)
         client = await swarm.client(CLIENT, join)
         async with WanFaults(swarm) as faults:
@@ -91,7 +97,7 @@ class WanLab:
         # What it remembers of this trial must not trouble the next one.
         await swarm.close_client(client)
         await self._mend(swarm, course)
-        return course.trial(self._commit)
+        return course.trial("namespaces", self._commit)
 
     # --- the swarm
 
@@ -147,9 +153,11 @@ class WanLab:
 
     async def _mend(self, swarm: WanSwarm, course: Course) -> None:
         """Have those start again that have died, or cannot go on as they are."""
-        for fault, machine in course.made:
+        for (fault, _, _), machine in zip(course.faults, course.victims, strict=True):
             if fault.kind in NEEDS_RESTART:
                 await swarm.end(machine)
+                if fault.kind in NEEDS_NEW_KEY:
+                    machine.forget_key()
         for name, machine in swarm.machines.items():
             if not machine.is_ready and name not in self._reviving:
                 task = self._tasks.start(self._revive(swarm, machine), name=f"revive-{name}")
@@ -178,12 +186,6 @@ class WanLab:
             _count(layers, there) >= (2 if index in hops else 1)
             for index, layers in enumerate(ranges)
         )
-
-
-async def run_in_namespaces(scenario: Scenario, cache: Path, *, commit: str = "unknown") -> Trial:
-    """Run one scenario, from the swarm's birth to the answer; see `WanLab.run`."""
-    async with WanLab(cache, commit=commit) as lab:
-        return await lab.run(scenario)
 
 
 def _model(scenario: Scenario, task: Task) -> str | None:

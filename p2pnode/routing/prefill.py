@@ -1,0 +1,62 @@
+"""How to cut a prompt into chunks, so that all hops and links of a chain work at once. Pure.
+
+With chunks of q tokens the first one fills the chain, and the others follow at the pace of the
+slowest hop or link (pipelined prefill; Agrawal et al., "Sarathi", 2023, for the chunks):
+
+    time(q) = sum over hops of (c(q) + q A / b) + (m - 1) * max over hops of (c(q), q A / b)
+
+with c(q) the compute time of a chunk, A the bytes of a row, b the uplink and m the chunks. Small
+chunks fill sooner, large ones waste less on what every step costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from p2pnode.routing.steps import interpolated
+from p2pnode.types import DTYPE_BYTES, Chain, SwarmView
+
+CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+MIN_MEASURED_TOKENS = 16
+"""Times of shorter steps do not tell what a chunk takes."""
+
+StepTimes = Sequence[tuple[int, float, float]]
+
+
+def prefill_s(
+    num_tokens: int, chunk_tokens: int, hops: Sequence[StepTimes], send_s: Sequence[float]
+) -> float:
+    """The time from the first chunk's start to the last one's end, without delays of links.
+
+    hops: each one's measured step times, as in `Health.step_times`
+    send_s: how long each hop's link takes for one row
+    """
+    size = min(chunk_tokens, num_tokens)
+    compute_s = [interpolated(times, size)[0] for times in hops]
+    sent_s = [size * each for each in send_s]
+    num_chunks = math.ceil(num_tokens / size)
+    slowest_s = max((*compute_s, *sent_s))
+    return sum(compute_s) + sum(sent_s) + (num_chunks - 1) * slowest_s
+
+
+def chunk_tokens(view: SwarmView, chain: Chain, row_elements: int, num_tokens: int) -> int | None:
+    """The size of chunks in which a prompt of so many tokens should be ready soonest.
+
+    row_elements: the model's hidden_size
+    returns: one of `CHUNKS`; None when some hop has not told what longer steps take it
+    """
+    announced = {a.peer: a for a in view.announcements}
+    row_bytes = row_elements * DTYPE_BYTES.get(chain.numerics.partition("+")[0], 4)
+    hops: list[StepTimes] = []
+    send_s: list[float] = []
+    for hop in chain.hops:
+        a, known = announced.get(hop.peer), view.health.get(hop.peer)
+        times = known.health.step_times if known is not None else ()
+        if a is None or not times or times[-1][0] < MIN_MEASURED_TOKENS:
+            return None
+        share = len(hop.layers) / len(a.layers)
+        hops.append([(n, p50 * share, p95 * share) for n, p50, p95 in times])
+        is_last = hop is chain.hops[-1]
+        send_s.append(0.0 if is_last or not a.up_bytes_per_s else row_bytes / a.up_bytes_per_s)
+    return min(CHUNKS, key=lambda size: prefill_s(num_tokens, size, hops, send_s))
