@@ -1,6 +1,7 @@
 """What a client remembers across its sessions: who failed, which ways are slower than they look.
 
-A peer that was lost is not used until it announces itself anew; everything else fades.
+A peer that was lost is not used until it announces itself anew, or until its health is heard that
+it has issued since (then it is the last resort for a while); everything else fades.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from p2pnode.errors import (
 from p2pnode.pipeline.roles import Accused, Forgot, Outpaced
 from p2pnode.routing.needs import Avoid, Link
 from p2pnode.routing.reputation import Offence, Reputation
-from p2pnode.types import Chain, PeerId, SwarmView
+from p2pnode.types import Announcement, Chain, Liveness, PeerId, SwarmView
 
 LINK_BROKEN_FOR_S = 60.0
 REFUSED_FOR_S = 10.0
@@ -57,8 +58,9 @@ class Experience:
     rng: random.Random = field(default_factory=random.Random)
     """Draws that spread sessions over peers of about the same cost."""
     reputation: Reputation = field(default_factory=Reputation)
-    lost: dict[PeerId, int] = field(default_factory=dict)
-    """The sequence number of the announcement that turned out to be stale."""
+    lost: dict[PeerId, tuple[int, int | None]] = field(default_factory=dict)
+    """The sequence numbers of the announcement that turned out to be stale, and of the health that
+    was known then; None: its health would prove nothing."""
     refused: dict[PeerId, float] = field(default_factory=dict)
     """Until when; so are ``links``."""
     links: dict[tuple[PeerId, PeerId], float] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Experience:
         """What to avoid at this moment."""
         self.refused = {peer: until for peer, until in self.refused.items() if until > now}
         self.links = {pair: until for pair, until in self.links.items() if until > now}
-        lost = {a.peer for a in view.announcements if self.lost.get(a.peer, -1) >= a.sequence}
+        lost = {a.peer for a in view.announcements if self._is_lost(a, view)}
         return Avoid(
             frozenset(lost | self.refused.keys()),
             self.reputation.last_resorts(now),
@@ -90,7 +92,7 @@ class Experience:
             self.reputation.blame(peer, Offence.OUTPACED, now)
         elif not isinstance(error, Forgot):
             if not (is_linked and self._may_recover(error, now)):
-                self._lose(peer, view)
+                self._lose(error, view)
             known = view.health.get(peer)
             if known is None or not known.health.is_draining:
                 self.reputation.blame(peer, _offence(error), now)
@@ -127,10 +129,25 @@ class Experience:
         )
         return isinstance(error, PeerTimeout) or is_first_fault
 
-    def _lose(self, peer: PeerId, view: SwarmView) -> None:
-        known = [a.sequence for a in view.announcements if a.peer == peer]
+    def _is_lost(self, announcement: Announcement, view: SwarmView) -> bool:
+        peer = announcement.peer
+        stale, told = self.lost.get(peer, (-1, None))
+        if announcement.sequence > stale:
+            return False
+        known = view.health.get(peer)
+        if told is None or known is None or known.liveness is not Liveness.ALIVE:
+            return True
+        return known.health.sequence <= told
+
+    def _lose(self, error: PeerError, view: SwarmView) -> None:
+        peer = error.peer
+        announced = [a.sequence for a in view.announcements if a.peer == peer]
+        known = view.health.get(peer)
+        told = None
+        if not isinstance(error, PeerFault | PeerMisbehaved):
+            told = known.health.sequence if known is not None else 0
         self.lost.pop(peer, None)
-        self.lost[peer] = max(known, default=0)
+        self.lost[peer] = max(announced, default=0), told
         for oldest in list(itertools.islice(self.lost, max(0, len(self.lost) - MAX_REMEMBERED))):
             del self.lost[oldest]
 

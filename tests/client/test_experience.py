@@ -14,6 +14,7 @@ from p2pnode.client.experience import (
     Experience,
 )
 from p2pnode.errors import (
+    NoChain,
     PeerError,
     PeerFault,
     PeerLost,
@@ -23,7 +24,7 @@ from p2pnode.errors import (
 )
 from p2pnode.pipeline.roles import Accused, Forgot, Outpaced
 from p2pnode.routing.chain import choose_chain
-from p2pnode.types import Chain, Hop, LayerRange, PeerId, SwarmView
+from p2pnode.types import Chain, Hop, LayerRange, Liveness, PeerId, SwarmView
 from tests.support.peers import announced, needs, peer, shape, view
 
 A, B = peer("A"), peer("B")
@@ -77,6 +78,18 @@ def test_a_peer_that_announces_itself_anew_at_once_is_the_last_resort_for_a_whil
     assert chosen(experience, 29.0, anew) == "B 0-8"
     alone = view(announced("A", "0-8", sequence=2))
     assert chosen(experience, 1.0, alone) == "A 0-8"
+
+
+def test_a_lost_peer_whose_health_is_heard_since_is_the_last_resort() -> None:
+    experience = after(PeerLost(A, "gone"), is_linked=False)
+    announcements = (announced("A", "0-8"), announced("B", "0-8", latency_s=0.2))
+    heard = view(*announcements, A={})
+    assert chosen(experience, 1.0, heard) == "B 0-8"
+    assert chosen(experience, 1.0, view(announcements[0], A={})) == "A 0-8"
+    with pytest.raises(NoChain):
+        chosen(experience, 1.0, view(announcements[0], A={"liveness": Liveness.SUSPECT}))
+    with pytest.raises(NoChain):
+        chosen(after(PeerMisbehaved(A, "lied")), 1.0, view(announcements[0], A={}))
 
 
 def test_a_peer_that_was_slow_once_is_the_last_resort_and_then_forgiven() -> None:
