@@ -10,6 +10,7 @@ from typing import Any
 
 from p2pnode.cli.exits import Failed
 from p2pnode.cli.output import Output, chain_fields, layers_of
+from p2pnode.cli.peers_seen import peers_seen_fields, show_peers_seen
 from p2pnode.cli.why import show_explanation
 from p2pnode.client.client import Client
 from p2pnode.client.events import ChainChosen, Done, Event, Token
@@ -83,7 +84,10 @@ class Answer:
 
     def _done(self, done: Done) -> None:
         self.output.write(done.text[len("".join(self.pieces)) :])
+        if done.peers:
+            self.output.event("peers", peers=peers_seen_fields(done.peers))
         self._end(done.finish_reason, done.text, done.ttft_s, done.tokens_per_s)
+        show_peers_seen(self.output, done.peers)
 
     def _end(
         self, reason: str, text: str, ttft_s: float | None = None, tokens_per_s: float | None = None

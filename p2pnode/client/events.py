@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pnode.client.peers import PeerSeen
 from p2pnode.routing.explain import Explanation
 from p2pnode.types import Chain, LayerRange, PeerId
 
@@ -61,6 +62,8 @@ class Done:
     hedges: int = 0
     """Steps that a standby was asked to do as well."""
     hops: tuple[HopCost, ...] = field(default=())
+    peers: tuple[PeerSeen, ...] = ()
+    """What was seen of them, in earlier generations too; where the client was asked to explain."""
 
 
 Event = ChainChosen | Token | Done

@@ -18,7 +18,7 @@ import torch
 from p2pnode.lab.virtual_time import VirtualTimeLoop
 from p2pnode.model.block import Block, Work
 from p2pnode.model.cache import KVCache
-from p2pnode.net.transport import ByteStream, StreamHandler, Transport
+from p2pnode.net.transport import ByteStream, Sink, StreamHandler, Transport
 from p2pnode.types import LayerRange, PeerId
 from p2pnode.wire.frames import PREFIX
 
@@ -137,6 +137,10 @@ class LabTransport:
         """See `Transport.connect`."""
         await self._transport.connect(peer, addresses)
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """See `Transport.disconnect`."""
+        await self._transport.disconnect(peer)
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """See `Transport.open_stream`."""
         return LabStream(await self._transport.open_stream(peer, protocol), self._conditions)
@@ -176,15 +180,21 @@ class LabStream:
         """See `ByteStream.read_exactly`."""
         return await self._stream.read_exactly(num_bytes)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See `ByteStream.write`. A frame begins at the beginning of a write, as links do it."""
+    async def receive(self, sink: Sink) -> None:
+        """See `ByteStream.receive`."""
+        await self._stream.receive(sink)
+
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """See `ByteStream.write`. A frame begins at the beginning of a piece, as links do it."""
+        self._stream.write(*map(self._passed, pieces))
+
+    def _passed(self, data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
         if self._frame_left > 0 or len(data) < PREFIX.size:
             self._frame_left -= len(data)
-            self._stream.write(data)
-            return
+            return data
         num_bytes, *_ = PREFIX.unpack(data[: PREFIX.size])
         self._frame_left = PREFIX.size + num_bytes - len(data)
-        self._stream.write(self._spoiled(data) if self._conditions.is_corrupt else data)
+        return self._spoiled(data) if self._conditions.is_corrupt else data
 
     async def drain(self) -> None:
         """See `ByteStream.drain`."""

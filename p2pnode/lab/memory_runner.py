@@ -26,8 +26,8 @@ from p2pnode.lab.presets import Way
 from p2pnode.lab.reference import Task, prepare
 from p2pnode.lab.result import Trial
 from p2pnode.lab.scenario import CLIENT, Fault, Nat, Scenario, Where
+from p2pnode.lab.seen import Seen
 from p2pnode.lab.swarm import FIRST_CLIENT, LabNode, LocalSwarm
-from p2pnode.lab.timing import pace, recovery_steps
 from p2pnode.lab.virtual_time import Deadlock, run_virtual
 from p2pnode.net.memory import Line, fake_peer_id
 from p2pnode.types import Chain
@@ -47,30 +47,19 @@ def run_in_memory(scenario: Scenario, cache: Path, *, commit: str = "unknown") -
     if any(node.nat is not Nat.NONE for node in scenario.nodes):
         raise BadRequest(f"{scenario.name}: there is no NAT in memory; use --transport namespaces")
     task = prepare(scenario, cache)
-    run = MemoryRun(scenario, task, cache)
+    run = MemoryRun(scenario, task, cache=cache)
     try:
         run_virtual(run.run(), debug=False)
     except Deadlock:
         run.is_hung = True
-    return run.trial(commit)
+    return run.trial("memory", commit)
 
 
 @dataclass(slots=True, eq=False)
-class MemoryRun:
-    """One run, and what was seen of it."""
+class MemoryRun(Seen):
+    """One run. All times are those of the loop."""
 
-    scenario: Scenario
-    task: Task
-    cache: Path
-    token_ids: list[int] = field(default_factory=list)
-    token_times_s: list[float] = field(default_factory=list)
-    failovers: int = 0
-    is_hung: bool = False
-    error: str | None = None
-    faults: list[tuple[Fault, float, int | None]] = field(default_factory=list)
-    """Those that happened, when, and to which hop of the chain."""
-    failures_s: list[float] = field(default_factory=list)
-    """When the client gave up on a hop."""
+    cache: Path = field(kw_only=True)
 
     async def run(self) -> None:
         """The whole of it, on the running loop."""
@@ -101,38 +90,6 @@ class MemoryRun:
                     plan.at_chain(event.chain)
                 elif isinstance(event, Done):
                     self.failovers = event.failovers
-
-    def trial(self, commit: str) -> Trial:
-        """What it comes to."""
-        first = self.scenario.faults[0] if self.scenario.faults else None
-        happened, at_s, hop = self.faults[0] if self.faults else (first, None, None)
-        error = self.error
-        if error is None and len(self.faults) < len(self.scenario.faults) and not self.is_hung:
-            error = "a fault of the scenario never happened"
-        measured = pace(self.token_times_s, at_s)
-        found = [when for when in self.failures_s if at_s is not None and when >= at_s]
-        return Trial(
-            scenario=self.scenario.name,
-            transport="memory",
-            fault=happened.kind.value if happened else None,
-            hop=hop,
-            where=happened.at.where.value if happened else None,
-            token=happened.at.token if happened else None,
-            seed=self.scenario.seed,
-            temperature=self.scenario.client.temperature,
-            standby=self.scenario.standby,
-            identical=tuple(self.token_ids) == self.task.expected,
-            failed=error is not None,
-            hung=self.is_hung,
-            failovers=self.failovers,
-            stall_ms=measured.stall_ms,
-            loop_ms=measured.loop_ms,
-            detection_ms=round(1000 * (found[0] - (at_s or 0.0)), 3) if found else None,
-            tokens=len(self.token_ids),
-            error=error,
-            commit=commit,
-            recovery_steps=None if at_s is None else recovery_steps(self.token_times_s, at_s),
-        )
 
 
 class Plan:

@@ -97,7 +97,7 @@ def tiny_model(folder: Path, num_layers: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as building:
         made = Path(building) / place.name
-        _write_tiny(made, num_layers)
+        write_tiny(made, num_layers)
         try:
             made.rename(place)
         except OSError:  # somebody else was faster
@@ -106,7 +106,14 @@ def tiny_model(folder: Path, num_layers: int) -> Path:
     return place
 
 
-def _write_tiny(folder: Path, num_layers: int) -> None:
+def write_tiny(
+    folder: Path,
+    num_layers: int,
+    *,
+    max_positions: int = TINY_POSITIONS,
+    eos_token_id: int | None = None,
+) -> None:
+    """Make the model's files anew; ``eos_token_id`` None: its text never ends by itself."""
     config = LlamaConfig(
         vocab_size=512,
         hidden_size=32,
@@ -114,18 +121,19 @@ def _write_tiny(folder: Path, num_layers: int) -> None:
         num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=TINY_POSITIONS,
+        max_position_embeddings=max_positions,
         initializer_range=0.3,
         bos_token_id=1,
-        eos_token_id=None,
+        eos_token_id=eos_token_id,
         tie_word_embeddings=False,
     )
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TINY_SEED)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    # An empty list, not None: then the tokenizer's end of text does not count either.
-    (folder / "generation_config.json").write_text('{"eos_token_id": []}\n')
+    if eos_token_id is None:
+        # An empty list, not None: then the tokenizer's end of text does not count either.
+        (folder / "generation_config.json").write_text('{"eos_token_id": []}\n')
     builtin = find_model(None, cache=folder.parent).folder
     for name in TOKENIZER_FILES:
         shutil.copy(builtin / name, folder / name)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2pnode.gossip.vivaldi import Vivaldi
+from p2pnode.lab.peers import FINGERPRINT, NUM_LAYERS, announcement_of, part
 from p2pnode.net.memory import fake_identity
 from p2pnode.routing.chain import choose_chain, predicted
 from p2pnode.routing.needs import Link, Needs
@@ -40,8 +41,6 @@ DETOUR = 0.1
 """How much a pair's round trip is off the straight line, sigma, relative."""
 JITTER = 0.15
 """How much a measurement is longer than the true round trip at most, relative."""
-NUM_LAYERS = 27
-FINGERPRINT = "0" * 64
 ROUNDS = 60
 PROBES = 3
 """Coordinates after a minute of gossip: so many rounds, with so many measurements each."""
@@ -144,7 +143,7 @@ def make_world(
     homes += [i % num_regions for i in range(num_clients)]
     rtts_s = _true_rtts(rng, homes)
     peers = tuple(
-        _announcement(fake_identity(i).peer, _range(i // num_regions), rng.uniform(0.9, 1.6))
+        _announcement(fake_identity(i).peer, part(i // num_regions), rng.uniform(0.9, 1.6))
         for i in range(num_peers)
     )
     return World(peers, rtts_s, _learnt(rng, rtts_s))
@@ -204,13 +203,6 @@ def _learnt(rng: random.Random, rtts_s: Sequence[Sequence[float]]) -> tuple[Coor
     return tuple(node.coordinate for node in nodes)
 
 
-def _range(number: int) -> LayerRange:
-    """Mostly thirds; every seventh a half that begins at the start or ends at the end."""
-    if number % 7 == 6:
-        return LayerRange(0, 14) if number % 2 else LayerRange(13, NUM_LAYERS)
-    return LayerRange(9 * (number % 3), 9 * (number % 3) + 9)
-
-
 def _measured_rtts(rng: random.Random, world: World, client: int) -> dict[PeerId, float]:
     rtts_s = world.rtts_s[client]
     return {a.peer: rtts_s[i] * _jitter(rng) for i, a in enumerate(world.peers)}
@@ -238,30 +230,4 @@ def _excesses(
 
 def _announcement(peer: PeerId, layers: LayerRange, slowness: float) -> Announcement:
     """A peer that needs 1 ms per layer, times its slowness."""
-    return Announcement(
-        peer=peer,
-        model="lab",
-        fingerprint=FINGERPRINT,
-        num_layers=NUM_LAYERS,
-        layers=layers,
-        numerics="float32",
-        device="cpu",
-        device_name="",
-        vram_total_bytes=0,
-        vram_free_bytes=0,
-        kv_capacity_tokens=1 << 16,
-        flops_per_s=0.0,
-        memory_bytes_per_s=0.0,
-        latency_s=0.001 * slowness * len(layers),
-        tokens_per_s=0.0,
-        up_bytes_per_s=0.0,
-        down_bytes_per_s=0.0,
-        offers_embedding=layers.start == 0,
-        offers_head=layers.stop == NUM_LAYERS,
-        addresses=(),
-        protocol=1,
-        software="",
-        sequence=1,
-        issued_at=0.0,
-        expires_at=60.0,
-    )
+    return announcement_of(peer, layers, issued_at=0.0, latency_s=0.001 * slowness * len(layers))

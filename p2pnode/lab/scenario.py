@@ -6,7 +6,6 @@ the client, named ``client``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -166,7 +165,3 @@ class Scenario:
             return (CLIENT,)
         name = self.members[member].name
         return (member,) if member == name else (member, name)
-
-    def undisturbed(self) -> Scenario:
-        """The same without faults."""
-        return dataclasses.replace(self, faults=())

@@ -103,6 +103,9 @@ def _tokens(sweep: Sweep) -> list[list[int]]:
 
 
 def _spread(num_tokens: int, num: int) -> list[int]:
+    """So many tokens from the first on; the only one is in mid-text, where there is most to see."""
+    if num == 1:
+        return [num_tokens // 2]
     return [index * num_tokens // num for index in range(num)]
 
 

@@ -118,7 +118,7 @@ async def test_a_lost_peers_announcement_is_never_used_again_until_a_newer_one()
         router.blame(PeerLost(peer("B"), "gone"))
         chain = await router.mend(chain, frozenset({1}), 100)
         assert shape(chain) == "A 0-2, E 3-5, C 6-8"
-        assert await router.standby(chain, 1, 100, frozenset()) is None
+        assert await router.standby(chain, 1, 100) is None
         assert shape(await router.chain(100)) == "A 0-2, E 3-5, C 6-8"
         anew = announced("B", "3-5", sequence=2)
         swarm.said = view(*(a for a in stale.announcements if a.peer != peer("B")), anew)
@@ -127,20 +127,21 @@ async def test_a_lost_peers_announcement_is_never_used_again_until_a_newer_one()
         assert shape(await router.chain(100)) == "A 0-2, B 3-5, C 6-8"
 
 
-async def test_a_standby_is_found_and_refusals_and_those_without_are_left_out() -> None:
+async def test_a_standby_is_found_and_refusals_are_left_out() -> None:
     swarm = FakeSwarm(view(*THREE, announced("E", "3-5"), announced("F", "3-8", latency_s=0.05)))
     async with router_over(swarm) as router:
         chain = await router.chain(100)
         spare = {"B": "E", "E": "B"}[shape(chain).split()[2]]
-        first = await router.standby(chain, 1, 100, frozenset())
+        first = await router.standby(chain, 1, 100)
         assert first is not None
         assert first.peer == peer(spare)
         assert first.layers == LayerRange(3, 6)
-        second = await router.standby(chain, 1, 100, frozenset({peer(spare)}))
+        router.blame(PeerRefused(peer(spare), "full"))
+        second = await router.standby(chain, 1, 100)
         assert second is not None
         assert second.peer == peer("F")
         router.blame(PeerRefused(peer("F"), "full"))
-        assert await router.standby(chain, 1, 100, frozenset({peer(spare)})) is None
+        assert await router.standby(chain, 1, 100) is None
 
 
 async def test_the_peer_that_failed_is_the_last_resort_of_the_mend() -> None:

@@ -15,7 +15,7 @@ from p2pnode.lab.reference import whole_block
 from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.model.block import Work
 from p2pnode.net.memory import MemoryNetwork, fake_peer_id
-from p2pnode.net.transport import ByteStream
+from p2pnode.net.transport import ByteStream, Sink
 from p2pnode.types import LayerRange, Tensor
 from p2pnode.wire.frames import PREFIX, Assembler, Prefix, frames
 from p2pnode.wire.messages import Ping, Step
@@ -92,8 +92,11 @@ class FakeStream:
     async def read_exactly(self, num_bytes: int) -> bytes:
         return b"\0" * num_bytes
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written.append(bytes(data))
+    async def receive(self, sink: Sink) -> None:
+        pass
+
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        self.written += map(bytes, pieces)
 
     async def drain(self) -> None:
         pass

@@ -60,6 +60,12 @@ def test_half_are_sampled_and_some_are_in_prefill_and_in_flight(
     }
 
 
+def test_one_trial_per_hop_breaks_it_in_mid_text(cache: Path) -> None:
+    planned = scenarios(cache, trials=3, tokens=112)
+    places = [(each.faults[0].hop, each.faults[0].at.token) for each in planned]
+    assert places == [(0, 56), (1, 56), (2, 56)]
+
+
 def test_every_layer_has_somebody_left(cache: Path) -> None:
     (first, *_) = scenarios(cache, hops=2, trials=1)
     assert [(str(node.layers), node.count) for node in first.nodes] == [("0-2", 2), ("3-5", 2)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,70 +11,13 @@ import pytest
 import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models
 from transformers import AutoTokenizer
 
 from p2pnode.errors import BadRequest, ModelFilesError
 from p2pnode.model.source import find_model
 from p2pnode.model.text import TextCodec
-
-STORY = "Once upon a time, there was a zebra 🦓 who said: “Grüße, two  cafés\n\tfor 3 €!”"
-CHATML = (
-    "{%- for message in messages %}{{ '<|start|>' + message['role'] + '\n' }}"
-    "{% generation %}{{ message['content'] }}{% endgeneration %}{{ '<|end|>' + '\n' }}"
-    "{%- endfor %}\n    {%- if add_generation_prompt %}\n    {{ '<|start|>assistant\n' }}"
-    "{%- endif %}"
-)
-
-
-def byte_level() -> tokenizers.Tokenizer:
-    """As GPT-2, Llama 3, Qwen: every token is a piece of UTF-8, spelled in an alphabet."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=330,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|start|>", "<|end|>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([STORY] * 2, trainer)
-    tokenizer.add_tokens([AddedToken("<think>", normalized=False)])
-    return tokenizer
-
-
-def metaspace() -> tokenizers.Tokenizer:
-    """As T5-like ones: a word begins with a visible space, unknown characters are lost."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=120, special_tokens=["<unk>", "<|end|>"], show_progress=False
-    )
-    tokenizer.train_from_iterator([STORY] * 2, trainer)
-    return tokenizer
-
-
-def word_piece() -> tokenizers.Tokenizer:
-    """Pieces within a word carry a mark, spaces between words are the decoder's."""
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=120, special_tokens=["<unk>", "<|end|>"], show_progress=False
-    )
-    tokenizer.train_from_iterator([STORY] * 2, trainer)
-    return tokenizer
-
-
-def save(folder: Path, tokenizer: tokenizers.Tokenizer, **settings: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": 1}))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", **settings}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+from tests.support.tokenizers import STORY, byte_level, metaspace, save, word_piece
 
 
 @pytest.fixture(scope="module")
@@ -268,105 +210,6 @@ def test_truncation_and_padding_of_the_file_are_ignored(tmp_path: Path) -> None:
     codec = TextCodec.load(save(tmp_path, tokenizer))
     assert codec.encode(STORY) == plain
     assert len(codec.encode("a")) == 1
-
-
-# --- chat
-
-CHAT: list[Any] = [
-    {"role": "system", "content": "Be kind."},
-    {"role": "user", "content": "two  <b>cafés</b> {{ 1 }}"},
-    {"role": "assistant", "content": "Yes.\n"},
-    {"role": "user", "content": "why?"},
-]
-
-
-def transformers_chat(folder: Path) -> list[int]:
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    ids: list[int] = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True)["input_ids"]
-    return ids
-
-
-def test_chat_is_encoded_as_by_transformers(builtin: Path) -> None:
-    assert TextCodec.load(builtin).encode_chat(CHAT) == transformers_chat(builtin)
-
-
-@pytest.mark.parametrize("place", ["settings", "file", "several"])
-def test_a_template_is_found_wherever_models_keep_it(tmp_path: Path, place: str) -> None:
-    found: Any = {"settings": CHATML, "several": [{"name": "default", "template": CHATML}]}
-    save(tmp_path, byte_level(), **({"chat_template": found[place]} if place in found else {}))
-    if place == "file":
-        (tmp_path / "chat_template.jinja").write_text(CHATML)
-    assert TextCodec.load(tmp_path).encode_chat(CHAT) == transformers_chat(tmp_path)
-
-
-def test_a_template_has_the_functions_that_transformers_gives(tmp_path: Path) -> None:
-    template = (
-        "{% set ns = namespace(found=false, self=1) %}{% for m in messages %}"
-        "{% if m.role == 'user' %}{% set ns.found = true %}{% break %}{% endif %}{% endfor %}"
-        "{{ messages | tojson(indent=1) }}{{ ns.found }}{{ dict(a=1) | tojson }}"
-        "{{ strftime_now('%Y') | length }}{{ eos_token }}{{ pad_token is defined }}"
-    )
-    save(tmp_path, byte_level(), chat_template=template)
-    assert TextCodec.load(tmp_path).encode_chat(CHAT) == transformers_chat(tmp_path)
-
-
-def test_a_model_without_a_template_refuses_chat(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="no chat template"):
-        TextCodec.load(save(tmp_path, byte_level())).encode_chat(CHAT)
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [],
-        "hello",
-        ["hello"],
-        [{"role": "user"}],
-        [{"role": "user", "content": "x", "name": "y"}],
-        [{"role": "user", "content": None}],
-        [{"role": "", "content": "x"}],
-        [{"role": 1, "content": "x"}],
-    ],
-    ids=repr,
-)
-def test_messages_that_are_not_role_and_content_are_refused(builtin: Path, messages: Any) -> None:
-    with pytest.raises(BadRequest):
-        TextCodec.load(builtin).encode_chat(messages)
-
-
-def test_a_refusal_of_the_template_is_the_callers_fault(tmp_path: Path) -> None:
-    template = "{{ raise_exception('roles must \x1b[31malternate') }}"
-    codec = TextCodec.load(save(tmp_path, byte_level(), chat_template=template))
-    with pytest.raises(BadRequest, match=r"says: roles must \\x1b"):
-        codec.encode_chat(CHAT)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for %}",
-        "{{ nothing.at.all }}",
-        "{{ messages[99].content.x }}",
-        "{{ 1 / 0 }}",
-        "{% include 'config.json' %}",
-        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
-        "{{ ''.__class__ }}{{ cycler.__init__.__globals__.os.system('true') }}",
-        "{{ messages.append({}) }}",
-        "{% set ns = namespace(_x=1) %}",
-        "{% set ns = namespace() %}{% set ns._x = 1 %}",
-        "{{ 'x' * 10**15 }}",
-        "{% for a in range(10000) %}{{ 'x' * 10000 }}{% endfor %}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{{ '%c' | format(-1) }}",
-    ],
-    ids=lambda template: template[:40],
-)
-def test_a_broken_or_hostile_template_is_an_error_of_the_model(
-    tmp_path: Path, template: str
-) -> None:
-    codec = TextCodec.load(save(tmp_path, byte_level(), chat_template=template))
-    with pytest.raises(ModelFilesError, match="chat template"):
-        codec.encode_chat(CHAT)
 
 
 # --- files

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
+
+from p2pnode.lab.reference import write_tiny
 
 BUILTIN = Path(str(files("p2pnode"))) / "model" / "builtin"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def make_tiny_llama(folder: Path, *, num_layers: int = 9, seed: int = 0) -> Path:
-    """A Llama of 512 tokens and random weights, large enough that greedy text varies."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=num_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=False,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        shutil.copy(BUILTIN / name, folder / name)
+def make_tiny_llama(folder: Path) -> Path:
+    """The lab's tiny Llama with 9 layers, a short context and an end of text."""
+    write_tiny(folder, 9, max_positions=256, eos_token_id=2)
     return folder
 
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from p2pnode.lab.reference import Task
-from p2pnode.lab.result import Trial
-from p2pnode.lab.scenario import CLIENT, Fault, Scenario, Where
-from p2pnode.lab.timing import pace
+from p2pnode.lab.scenario import CLIENT, Fault, Where
+from p2pnode.lab.seen import Seen
 from p2pnode.lab.wan.client import WanClient
 from p2pnode.lab.wan.faults import WanFaults
 from p2pnode.lab.wan.machines import Machine
@@ -29,23 +27,14 @@ READING_S = 0.002
 
 
 @dataclass(slots=True, eq=False)
-class Course:
+class Course(Seen):
     """What has happened so far. All times are those of `time.monotonic`."""
 
-    scenario: Scenario
-    task: Task
-    machines: Mapping[str, Machine]
-    token_ids: list[int] = field(default_factory=list)
-    token_times_s: list[float] = field(default_factory=list)
+    machines: Mapping[str, Machine] = field(kw_only=True)
     hops: list[Machine] = field(default_factory=list)
     """The chain, as the client said last."""
-    made: list[tuple[Fault, Machine]] = field(default_factory=list)
-    first_fault: tuple[Fault, float, int | None] | None = None
-    """With its time, and the victim's place in the chain."""
-    failures_s: list[float] = field(default_factory=list)
-    failovers: int = 0
-    error: str | None = None
-    is_hung: bool = False
+    victims: list[Machine] = field(default_factory=list)
+    """Of ``faults``, one by one."""
 
     async def follow(
         self, client: WanClient, request: Generate, faults: WanFaults, tasks: Tasks
@@ -130,10 +119,9 @@ class Course:
         victim = self._victim(fault)
         if victim is None:
             return
-        if self.first_fault is None:
-            hop = self.hops.index(victim) if victim in self.hops else None
-            self.first_fault = (fault, time.monotonic(), hop)
-        self.made.append((fault, victim))
+        hop = self.hops.index(victim) if victim in self.hops else None
+        self.faults.append((fault, time.monotonic(), hop))
+        self.victims.append(victim)
         await faults.make(fault, victim)
 
     def _victim(self, fault: Fault) -> Machine | None:
@@ -148,40 +136,6 @@ class Course:
     def _delay_s(self, places: list[str]) -> float:
         ways = [self.scenario.way(a, b) for a, b in itertools.pairwise(places)]
         return sum(way.delay_ms for way in ways) / 1e3
-
-    # --- what it comes to
-
-    def trial(self, commit: str) -> Trial:
-        """The run as a result."""
-        scenario = self.scenario
-        first = scenario.faults[0] if scenario.faults else None
-        happened, at_s, hop = self.first_fault or (first, None, None)
-        error = self.error
-        if error is None and len(self.made) < len(scenario.faults) and not self.is_hung:
-            error = "a fault of the scenario never happened"
-        measured = pace(self.token_times_s, at_s)
-        found = [when - at_s for when in self.failures_s if at_s is not None and when >= at_s]
-        return Trial(
-            scenario=scenario.name,
-            transport="namespaces",
-            fault=happened.kind.value if happened else None,
-            hop=hop,
-            where=happened.at.where.value if happened else None,
-            token=happened.at.token if happened else None,
-            seed=scenario.seed,
-            temperature=scenario.client.temperature,
-            standby=scenario.standby,
-            identical=tuple(self.token_ids) == self.task.expected,
-            failed=error is not None,
-            hung=self.is_hung,
-            failovers=self.failovers,
-            stall_ms=measured.stall_ms,
-            loop_ms=measured.loop_ms,
-            detection_ms=round(1e3 * found[0], 3) if found else None,
-            tokens=len(self.token_ids),
-            error=error,
-            commit=commit,
-        )
 
 
 def _reach(found: Mapping[int, tuple[Machine, LayerRange]]) -> int:

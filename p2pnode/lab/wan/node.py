@@ -28,6 +28,7 @@ from p2pnode.lab.conditions import Conditions, LabBlock, LabTransport
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, decode
 from p2pnode.node.node import Node
 from p2pnode.node.server import BlockServer
+from p2pnode.serving import scheduler
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.p2p_network import node_network
 from p2pnode.tasks import Tasks
@@ -43,6 +44,8 @@ class Begin:
     join: tuple[str, ...] = ()
     model: str | None = None
     dtype: str = "float32"
+    is_whole: bool = False
+    """Whether to compute a step in one piece and send it on as one, however long it is."""
     compute_s: float = 0.0
     """A step needs so much more of a processor than it does."""
     clock_offset_s: float = 0.0
@@ -58,6 +61,8 @@ class Change:
 
 
 BURN_WIDTH = 128
+WHOLE_TOKENS = 1 << 15
+CHUNK_TOKENS = NodeConfig().prefill_chunk_tokens
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begin, Change)}
 
 
@@ -126,6 +131,8 @@ async def run() -> None:
     conditions = BurningConditions(compute_s=begin.compute_s)
     conditions.use(loop)
     folder = home(Path(begin.home))
+    if begin.is_whole:
+        scheduler.MAX_FORWARD_TOKENS = WHOLE_TOKENS
     config = NodeConfig(
         model=begin.model,
         layers=LayerRange.parse(begin.layers),
@@ -133,6 +140,7 @@ async def run() -> None:
         dtype=begin.dtype,
         cache=folder.cache,
         wall_clock=clock,
+        prefill_chunk_tokens=WHOLE_TOKENS if begin.is_whole else CHUNK_TOKENS,
     )
     network = node_network(SwarmConfig(home=folder, join=begin.join), wall_clock=clock)
     node = OddNode(config, OddNetwork(network, conditions), say)

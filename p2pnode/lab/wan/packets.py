@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import random
 
-ADDRESS_BYTES = 4
 MIN_PACKET_BYTES = 20
 _TARGET = slice(16, 20)
 """Where an IPv4 packet has its destination."""

@@ -20,7 +20,7 @@ from p2pnode.lab.wan.launcher import Launch
 from p2pnode.lab.wan.machines import Duty, Machine
 from p2pnode.lab.wan.namespaces import Nat
 from p2pnode.lab.wan.network import WanNetwork, access_of
-from p2pnode.lab.wan.processes import Programs
+from p2pnode.lab.wan.processes import Program, Programs
 from p2pnode.lab.wan.worker import Join
 from p2pnode.tasks import Tasks
 
@@ -130,6 +130,10 @@ class WanSwarm:
         await client.join(replace(join, home=home, join=(self.machines[BOOTSTRAP].address,)))
         self._tasks.start(client.listen(), name=f"listen-{name}")
         return client
+
+    async def run(self, name: str, launch: Launch) -> Program:
+        """Start some other program; its log is called ``name``."""
+        return await self._programs.start(name, launch)
 
     async def close_client(self, client: WanClient) -> None:
         """End its process."""
