@@ -1,7 +1,8 @@
 """One attention function for all families that call transformers' attention interface.
 
 Each session of a packed row attends to its own keys only: causal, windowed where the layer is,
-with soft caps and sinks where the family has them. Exact: no approximation, no padding.
+with soft caps and sinks where the family has them. Exact: what pads shorter sessions of a group
+has weight 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention, softmax
 from transformers import AttentionInterface
 
-from p2pnode.model.cache import Packed
+from p2pnode.model.packed import TOGETHER_TOKENS, Group, Packed
 
 NAME = "p2pnode"
 """Our name in the interface. It has no mask function, so transformers makes no masks."""
@@ -49,29 +50,43 @@ def packed_attention(
         raise ValueError("the family does not hand keyword arguments down to its attention")
     packed.attended += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    views = packed.views
-    parts = (query,) if len(views) == 1 else query.split(list(packed.lengths), 2)
     is_plain = not softcap and s_aux is None
     outs = []
-    for part, (keys, values) in zip(parts, views, strict=True):
-        keys, values = _seen(keys, values, part.shape[2], sliding_window)
-        if is_plain:
-            outs.append(_plain(part, keys, values, scale, sliding_window, packed))
+    for group, (keys, values) in zip(packed.groups, packed.views, strict=True):
+        part = _of_group(query, group)
+        keys, values = _seen(keys, values, group, sliding_window)
+        total = keys.shape[2]
+        if is_plain and _is_causal(group, total, sliding_window):
+            out = _plain(part, keys, values, scale, None)
         else:
-            outs.append(
-                _explicit(part, keys, values, scale, sliding_window, packed, softcap, s_aux)
-            )
+            mask = _mask(group, part, total, sliding_window)
+            if is_plain:
+                out = _plain(part, keys, values, scale, mask)
+            else:
+                out = _explicit(part, keys, values, scale, mask, softcap, s_aux)
+        outs.append(out.reshape(1, -1, *out.shape[2:]))
     return outs[0] if len(outs) == 1 else torch.cat(outs, 1), None
 
 
+def _of_group(query: torch.Tensor, group: Group) -> torch.Tensor:
+    """A group's part of a row: [sessions, heads, tokens of each, head_dim]."""
+    sessions = len(group.caches)
+    if sessions * group.tokens != query.shape[2]:
+        query = query.narrow(2, group.start, sessions * group.tokens)
+    if sessions == 1:
+        return query
+    _, heads, _, size = query.shape
+    return query.view(heads, sessions, group.tokens, size).transpose(0, 1)
+
+
 def _seen(
-    keys: torch.Tensor, values: torch.Tensor, tokens: int, window: int | None
+    keys: torch.Tensor, values: torch.Tensor, group: Group, window: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Leave out keys that no new token sees any more; the rest is exact."""
-    if not window or keys.shape[2] <= window + tokens - 1:
+    start = max(0, group.first - window + 1) if window else 0
+    if not start:
         return keys, values
-    count = window + tokens - 1
-    start = keys.shape[2] - count
+    count = keys.shape[2] - start
     return keys.narrow(2, start, count), values.narrow(2, start, count)
 
 
@@ -80,27 +95,28 @@ def _plain(
     keys: torch.Tensor,
     values: torch.Tensor,
     scale: float,
-    window: int | None,
-    packed: Packed,
+    mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Softmax attention through torch's fused kernels."""
-    _, heads, tokens, size = query.shape
-    kv_heads, total = keys.shape[1], keys.shape[2]
-    if tokens == 1:
-        # One token sees every key: its heads that share keys become a row of queries.
-        grouped = query.reshape(1, kv_heads, heads // kv_heads, size)
-        out = scaled_dot_product_attention(grouped, keys, values, scale=scale)
-        return out.reshape(1, 1, heads, values.shape[-1])
-    is_causal = tokens == total and not (window and total > window)
-    if heads != kv_heads and not is_causal and query.device.type != "cpu":
+    """Softmax attention through torch's fused kernels; [sessions, tokens, heads, head_dim]."""
+    sessions, heads, tokens, size = query.shape
+    kv_heads = keys.shape[1]
+    sharing = heads // kv_heads
+    if tokens == 1 or (tokens <= TOGETHER_TOKENS and mask is not None):
+        # Heads that share keys become rows of queries: keys are read once, and nothing is repeated.
+        folded = query.reshape(sessions, kv_heads, sharing * tokens, size)
+        if mask is not None and tokens > 1 and sharing > 1:
+            mask = mask.repeat(1, 1, sharing, 1)
+        out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+        return out.reshape(sessions, heads, tokens, values.shape[-1]).transpose(1, 2)
+    is_causal = mask is None
+    if sharing > 1 and not is_causal and query.device.type != "cpu":
         # Kernels that take a mask do not share heads; without this they fall back to slow code.
-        keys = keys.repeat_interleave(heads // kv_heads, 1)
-        values = values.repeat_interleave(heads // kv_heads, 1)
+        keys, values = keys.repeat_interleave(sharing, 1), values.repeat_interleave(sharing, 1)
     out = scaled_dot_product_attention(
         query,
         keys,
         values,
-        attn_mask=None if is_causal else _mask(packed, query, total, window),
+        attn_mask=mask,
         is_causal=is_causal,
         scale=scale,
         enable_gqa=heads != keys.shape[1],
@@ -113,40 +129,50 @@ def _explicit(
     keys: torch.Tensor,
     values: torch.Tensor,
     scale: float,
-    window: int | None,
-    packed: Packed,
+    mask: torch.Tensor | None,
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """Attention spelled out, as the families with soft caps or sinks define it."""
-    _, heads, tokens, size = query.shape
+    sessions, heads, tokens, size = query.shape
     kv_heads, total = keys.shape[1], keys.shape[2]
-    grouped = query.reshape(1, kv_heads, heads // kv_heads, tokens, size)
-    scores = torch.matmul(grouped, keys.unsqueeze(2).transpose(-1, -2)) * scale
+    folded = query.reshape(sessions, kv_heads, heads // kv_heads, tokens, size)
+    scores = torch.matmul(folded, keys.unsqueeze(2).transpose(-1, -2)) * scale
     if softcap:
         scores = torch.tanh(scores / softcap) * softcap
-    if tokens > 1:
-        scores = scores + _mask(packed, query, total, window)
+    if mask is not None:
+        scores = scores + mask.unsqueeze(2)
     if sinks is not None:
         column = sinks.reshape(1, kv_heads, heads // kv_heads, 1, 1).to(scores.dtype)
         scores = torch.cat([scores, column.expand(*scores.shape[:-1], 1)], -1)
     weights = softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)[..., :total]
     out = torch.matmul(weights, values.unsqueeze(2))
-    return out.reshape(1, heads, tokens, values.shape[-1]).transpose(1, 2)
+    return out.reshape(sessions, heads, tokens, values.shape[-1]).transpose(1, 2)
 
 
-def _mask(packed: Packed, query: torch.Tensor, total: int, window: int | None) -> torch.Tensor:
-    """[tokens, total]: 0 where a new token sees a key, -inf elsewhere; made once per forward."""
-    tokens = query.shape[2]
-    key = (tokens, total, window or 0)
-    mask = packed.masks.get(key)
-    if mask is None:
-        rows = torch.arange(total - tokens, total, device=query.device)[:, None]
-        columns = torch.arange(total, device=query.device)[None]
-        seen = columns <= rows
-        if window:
-            seen &= columns > rows - window
-        mask = torch.zeros((tokens, total), dtype=query.dtype, device=query.device)
-        mask.masked_fill_(~seen, float("-inf"))
-        packed.masks[key] = mask
+def _is_causal(group: Group, total: int, window: int | None) -> bool:
+    """Whether it is one whole text, for which kernels need no mask."""
+    is_whole = len(group.caches) == 1 and group.tokens == total == group.total
+    return is_whole and not (window and total > window)
+
+
+def _mask(group: Group, query: torch.Tensor, total: int, window: int | None) -> torch.Tensor | None:
+    """0 where a new token sees one of the last ``total`` keys, -inf elsewhere.
+
+    returns: [sessions, 1, tokens, total], made once per forward; None where all is seen
+    """
+    firsts, tokens = group.firsts, group.tokens
+    if tokens == 1 and group.is_level:
+        return None
+    if window in group.masks:
+        return group.masks[window]
+    device = query.device
+    rows = torch.tensor(firsts, device=device)[:, None] + torch.arange(tokens, device=device)
+    columns = torch.arange(group.total - total, group.total, device=device)
+    seen = columns <= rows[..., None]
+    if window:
+        seen &= columns > rows[..., None] - window
+    mask = torch.zeros(seen.shape, dtype=query.dtype, device=device)
+    mask.masked_fill_(~seen, float("-inf"))
+    group.masks[window] = mask = mask[:, None]
     return mask

@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 
 from p2pnode.errors import ModelUnsupported
-from p2pnode.model.cache import KVCache, Packed, Single
+from p2pnode.model.cache import KVCache, Probe, Single
 from p2pnode.model.families import CODE_ERRORS
 from p2pnode.model.loader import load_tensors
 from p2pnode.model.memory import owned_ends
+from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
+from p2pnode.model.pool import KVPool, Layout, Widths
 from p2pnode.model.skeleton import Skeleton, build
 from p2pnode.model.spec import read_config
-from p2pnode.model.tensor import TORCH_DTYPES
+from p2pnode.model.tensor import TORCH_DTYPES, is_finite
 from p2pnode.types import LayerRange, ModelSpec
 
 
@@ -33,6 +35,8 @@ class Work:
     """Tokens already in the cache; `Block.forward` truncates it to this."""
     entry: torch.Tensor
     """Token ids, int64 [tokens] (only for a block that embeds), or hidden [tokens, hidden_size]."""
+    is_finite: bool = True
+    """Whether all that `Block.forward` made of it is."""
 
 
 def _silent(bytes_read: int, bytes_total: int) -> None:
@@ -60,6 +64,7 @@ class Block:
         self.kv_bytes_per_token = 0
         """What one token costs in a cache, all our layers together."""
         self._parts = parts
+        self._pool = KVPool(Layout((), TORCH_DTYPES[dtype], device))
         self._skeleton: Skeleton | None = None
         self._ranges: dict[LayerRange, Block] = {}
 
@@ -135,13 +140,17 @@ class Block:
             )
             part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
             part.packs, part._skeleton = self.packs, self._skeleton
-            part.kv_bytes_per_token = self.kv_bytes_per_token * len(layers) // len(self.layers)
+            first = layers.start - self.layers.start
+            part._keep(self._pool.layout.layers[first : first + len(layers)])
             self._ranges[layers] = part
         return self._ranges[layers]
 
     def new_cache(self, max_tokens: int) -> KVCache:
-        """An empty cache for a session of at most ``max_tokens`` tokens, filled as it grows."""
-        return KVCache(self.layers, max_tokens)
+        """An empty cache for a session of at most ``max_tokens`` tokens, filled as it grows.
+
+        Raises MemoryError when the system has no room for it.
+        """
+        return KVCache(self.layers, max_tokens, self._pool)
 
     @torch.inference_mode()
     def embed(self, token_ids: torch.Tensor, position: int) -> torch.Tensor:
@@ -169,11 +178,14 @@ class Block:
             if part.position + len(part.entry) > part.cache.max_tokens:
                 raise ValueError(f"the cache has room for {part.cache.max_tokens} tokens")
         if self.packs:
-            outs = self._forward_packed(work)
+            outs, all_finite = self._forward_packed(work)
         else:
-            outs = [self._forward_single(part) for part in work]
-        for part in work:
-            part.cache.position += len(part.entry)
+            outs, all_finite = [self._forward_single(part) for part in work], False
+        for part, out in zip(work, outs, strict=True):
+            part.cache.advance(len(part.entry))
+            part.is_finite = all_finite or is_finite(out)
+            if not part.is_finite:
+                part.cache.scrub(part.position)
         return outs
 
     @torch.inference_mode()
@@ -185,19 +197,43 @@ class Block:
         """
         return self._parts.logits(hidden.to(self.device)[None])[0]
 
-    def _forward_packed(self, work: Sequence[Work]) -> list[torch.Tensor]:
-        """One forward over the concatenated new tokens of all sessions."""
-        lengths = [len(part.entry) for part in work]
-        packed = Packed([part.cache for part in work], lengths)
-        positions = [self._positions(part.position, len(part.entry)) for part in work]
-        entries = [self._enter(part.entry, own) for part, own in zip(work, positions, strict=True)]
-        row, where = entries[0], positions[0]
-        if len(work) > 1:
-            row, where = torch.cat(entries, 1), torch.cat(positions, 1)
+    @torch.inference_mode()
+    def logits_of(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`logits` of several sessions, reading the head's weights once; one tensor for each."""
+        if len(parts) < 2:
+            return [self.logits(part) for part in parts]
+        return list(self.logits(torch.cat(list(parts))).split([len(part) for part in parts]))
+
+    def _forward_packed(self, work: Sequence[Work]) -> tuple[list[torch.Tensor], bool]:
+        """One forward over the concatenated new tokens of all sessions; whether all is finite."""
+        order = arranged([part.cache for part in work], [len(part.entry) for part in work])
+        placed = [work[index] for index in order]
+        lengths = [len(part.entry) for part in placed]
+        packed = Packed([part.cache for part in placed], lengths)
+        row, where = self._row(placed)
         out = self._parts.run(row, where, packed, packed=packed)[0]
         if packed.attended != len(self.layers):
             raise ValueError(f"{self.spec.family} does not call the attention interface")
-        return list(out.split(lengths)) if len(work) > 1 else [out]
+        all_finite = is_finite(out)
+        if len(work) == 1:
+            return [out], all_finite
+        outs = dict(zip(order, out.split(lengths), strict=True))
+        return [outs[index] for index in range(len(work))], all_finite
+
+    def _row(self, work: Sequence[Work]) -> tuple[torch.Tensor, torch.Tensor]:
+        """New tokens of all sessions, [1, tokens, hidden_size], and their positions."""
+        if len(work) == 1:
+            positions = self._positions(work[0].position, len(work[0].entry))
+            return self._enter(work[0].entry, positions), positions
+        numbers = [
+            p for part in work for p in range(part.position, part.position + len(part.entry))
+        ]
+        positions = torch.tensor(numbers, device=self.device)[None]
+        if len({part.entry.is_floating_point() for part in work}) == 1:
+            return self._enter(torch.cat([part.entry for part in work]), positions), positions
+        split = positions.split([len(part.entry) for part in work], 1)
+        entries = [self._enter(part.entry, own) for part, own in zip(work, split, strict=True)]
+        return torch.cat(entries, 1), positions
 
     def _forward_single(self, part: Work) -> torch.Tensor:
         """One session through the family's own attention."""
@@ -217,7 +253,7 @@ class Block:
         """Whether a token gets through our layers as `packs` says; also warms the code up."""
         if not self.layers:
             return True
-        cache = self.new_cache(1)
+        cache = Probe(self.layers)
         entry = torch.zeros(
             (1, self.spec.hidden_size), dtype=TORCH_DTYPES[self.dtype], device=self.device
         )
@@ -226,5 +262,12 @@ class Block:
             self.forward([work])
         except CODE_ERRORS:
             return False
-        self.kv_bytes_per_token = cache.num_bytes
-        return cache.is_whole
+        if len(cache.widths) != len(self.layers):
+            return False
+        self._keep(tuple(cache.widths[layer] for layer in self.layers))
+        return True
+
+    def _keep(self, widths: tuple[Widths, ...]) -> None:
+        """Sessions keep so much per token."""
+        self._pool = KVPool(Layout(widths, TORCH_DTYPES[self.dtype], self.device))
+        self.kv_bytes_per_token = self._pool.layout.bytes_per_token

@@ -1,49 +1,63 @@
-"""A session's keys and values, and the two forms in which transformers' own forwards see them.
+"""A session's keys and values, and how transformers' own forwards see those of one session.
 
-`Packed` serves several sessions in one forward and pairs with `attention.packed_attention`;
-`Single` serves one session and returns what a family's own attention expects. Both write into
-the same `KVCache`, so truncation, replay and accounting are the same for every family.
+`packed.Packed` serves several sessions in one forward; `Single` serves one session and returns
+what a family's own attention expects. Both write into the same `KVCache`, so truncation, replay
+and accounting are the same for every family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
 from typing import Any, ClassVar
 
 import torch
 from transformers.cache_utils import Cache
 
+from p2pnode.model.pool import KVPool, Widths, whole_pages
 from p2pnode.types import LayerRange
 
-PAGE_TOKENS = 64
-"""Buffers grow to multiples of this, at least doubling, so that appending costs O(1)."""
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class KVCache:
-    """Keys and values of one session for the layers of one block.
+    """Keys and values of one session for the layers of one block, in a slot of the block's pool.
 
-    Each layer has a buffer for keys and one for values, [1, kv_heads, capacity, head_dim];
-    ``position`` tokens of them are valid. What lies beyond is overwritten by the next forward.
+    ``position`` tokens are valid. What lies beyond is overwritten by the next forward. The memory
+    goes back to the pool with the last reference to the cache.
     """
 
-    __slots__ = ("_buffers", "_first", "layers", "max_tokens", "position")
+    __slots__ = (
+        "__weakref__",
+        "_reached",
+        "layers",
+        "max_tokens",
+        "pool",
+        "position",
+        "slab",
+        "slot",
+    )
 
-    def __init__(self, layers: LayerRange, max_tokens: int) -> None:
+    def __init__(self, layers: LayerRange, max_tokens: int, pool: KVPool) -> None:
+        """Raises MemoryError when there is no room for ``max_tokens``."""
         self.layers = layers
         self.max_tokens = max_tokens
         self.position = 0
-        self._first = layers.start
-        self._buffers: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(layers)
+        self.pool = pool
+        self._reached = 0
+        self.slab, self.slot = pool.take(max_tokens)
+        giving = weakref.finalize(self, pool.give_back, self.slab, self.slot)
+        giving.atexit = False
 
     @property
     def num_bytes(self) -> int:
-        """Bytes allocated so far; at most ``max_tokens`` times the block's bytes per token."""
-        return sum(each.nbytes for pair in self._buffers if pair for each in pair)
+        """Bytes of the pages that hold tokens, or did; at most `reserved_bytes`."""
+        tokens = min(whole_pages(self._reached), self.max_tokens)
+        return tokens * self.pool.layout.bytes_per_token
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every layer has put its keys and values here."""
-        return all(pair is not None for pair in self._buffers)
+    def reserved_bytes(self) -> int:
+        """The most bytes that it may ever take."""
+        return self.max_tokens * self.pool.layout.bytes_per_token
 
     def truncate(self, position: int) -> None:
         """Forget the tokens from ``position`` on; ValueError("gap") when we hold fewer."""
@@ -51,98 +65,52 @@ class KVCache:
             raise ValueError(f"gap: the cache holds {self.position} tokens, not {position}")
         self.position = position
 
-    def append(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, tokens: int) -> None:
+        """All layers have appended so many tokens."""
+        self.position += tokens
+        self._reached = max(self._reached, self.position)
+
+    def scrub(self, position: int) -> None:
+        """Overwrite what lies at ``position`` and beyond: values that are not finite were there.
+
+        Sessions that are attended to together are padded, and 0 times NaN is NaN.
+        """
+        stop = min(self.max_tokens, max(self._reached, self.position))
+        for tensor in (*self.slab.keys, *self.slab.values):
+            tensor[self.slot, :, position:stop].zero_()
+        self.position = min(self.position, position)
+
+    def append(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> KeysValues:
         """Write a layer's new keys and values behind ``position``; returns views on all of them.
 
         layer: global index
         keys, values: [1, kv_heads, tokens, head_dim]
         returns: two views, [1, kv_heads, position + tokens, head_dim]
         """
-        tokens = keys.shape[2]
+        index, tokens = layer - self.layers.start, keys.shape[2]
         stop = self.position + tokens
-        pair = self._buffers[layer - self._first]
-        if pair is None or pair[0].shape[2] < stop:
-            pair = self._grow(pair, keys, values, stop)
-            self._buffers[layer - self._first] = pair
-        held_keys, held_values = pair
+        held_keys = self.slab.keys[index].narrow(0, self.slot, 1).narrow(2, 0, stop)
+        held_values = self.slab.values[index].narrow(0, self.slot, 1).narrow(2, 0, stop)
         held_keys.narrow(2, self.position, tokens).copy_(keys)
         held_values.narrow(2, self.position, tokens).copy_(values)
-        return held_keys.narrow(2, 0, stop), held_values.narrow(2, 0, stop)
-
-    def _grow(
-        self,
-        pair: tuple[torch.Tensor, torch.Tensor] | None,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        stop: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A layer's buffers with room for ``stop`` tokens."""
-        old = 0 if pair is None else pair[0].shape[2]
-        wanted = -(-max(stop, 2 * old) // PAGE_TOKENS) * PAGE_TOKENS
-        capacity = max(stop, min(wanted, self.max_tokens))
-        grown = []
-        for index, new in enumerate((keys, values)):
-            batch, heads, _, size = new.shape
-            buffer = new.new_empty((batch, heads, capacity, size))
-            if pair is not None:
-                held = pair[index].narrow(2, 0, self.position)
-                buffer.narrow(2, 0, self.position).copy_(held)
-            grown.append(buffer)
-        return grown[0], grown[1]
+        return held_keys, held_values
 
 
-class Packed(Cache):
-    """Several sessions, concatenated in one row; our attention keeps them apart.
+class Probe(KVCache):
+    """Stands for a cache in the forward that finds out what a block's layers keep."""
 
-    ``views`` are the last appended layer's keys and values, one pair per session; each layer's
-    attention runs right after its `update`, so one layer's views are all that must be held.
-    """
+    __slots__ = ("widths",)
 
-    is_compileable = False
-    is_sliding: ClassVar[list[bool]] = [False]
+    def __init__(self, layers: LayerRange) -> None:
+        self.layers = layers
+        self.max_tokens = 1
+        self.position = self._reached = 0
+        self.widths: dict[int, Widths] = {}
 
-    def __init__(self, caches: Sequence[KVCache], lengths: Sequence[int]) -> None:
-        self.caches = caches
-        self.lengths = lengths
-        self.layers: list[Any] = []
-        self.layer_class_to_replicate = None
-        self.offloading = False
-        self.views: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.masks: dict[tuple[int, int, int], torch.Tensor] = {}
-        self.attended = 0
-
-    def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append each session's part, [1, kv_heads, all tokens, head_dim]; returned unchanged."""
-        if len(self.caches) == 1:
-            self.views = [self.caches[0].append(layer_idx, key_states, value_states)]
-            return key_states, value_states
-        self.views = []
-        parts = zip(
-            self.caches,
-            key_states.split(list(self.lengths), 2),
-            value_states.split(list(self.lengths), 2),
-            strict=True,
-        )
-        for cache, keys, values in parts:
-            self.views.append(cache.append(layer_idx, keys, values))
-        return key_states, value_states
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions are given per token, so the row itself has no past."""
-        return 0
-
-    def get_mask_sizes(self, *_: Any, **__: Any) -> tuple[int, int]:
-        """The row attends to itself only, as far as transformers' mask code knows."""
-        return sum(self.lengths), 0
+    def append(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> KeysValues:
+        """Note the shapes; returns the same tensors."""
+        self.widths[layer] = Widths(keys.shape[1], keys.shape[3], values.shape[3])
+        return keys, values
 
 
 class Single(Cache):
@@ -164,7 +132,7 @@ class Single(Cache):
         layer_idx: int,
         *_: Any,
         **__: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> KeysValues:
         """Append and return all keys and values, [1, kv_heads, position + tokens, head_dim]."""
         return self.cache.append(layer_idx, key_states, value_states)
 

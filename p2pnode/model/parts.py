@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from p2pnode.errors import ModelUnsupported
+from p2pnode.model.linear import speed_up
 from p2pnode.model.skeleton import Skeleton
 from p2pnode.types import LayerRange
 
@@ -33,6 +34,9 @@ class Parts:
         for part in (self.trunk, self.entry, self.head):
             for name, module in part.named_modules() if part is not None else ():
                 _settle(name, module, device)
+        for part in (self.trunk, self.head):
+            if part is not None:
+                speed_up(part)
         if self.trunk is not None:
             self._keep_entry_out(skeleton, device)
         if self.entry is not None:
@@ -103,9 +107,7 @@ class Parts:
 
     def _inject(self, module: Any, args: Any, kwargs: Any) -> Any:
         if self._injected is None:
-            return None  # the layer runs for other parts of the same model
-        if self._injected is None:  # another part that shares this layer is running
-            return None
+            return None  # the layer runs for another part of the same model
         if "hidden_states" in kwargs:
             return args, {**kwargs, "hidden_states": self._injected}
         return (self._injected, *args[1:]), kwargs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from p2pnode.errors import DoesNotFit
 from p2pnode.model.block import Block, Work
 from p2pnode.model.device import Device, choose_threads, measure_bandwidth, measure_flops
 from p2pnode.model.tensor import zeros
-from p2pnode.types import DTYPE_BYTES
+from p2pnode.types import DTYPE_BYTES, LayerRange
 
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 5
@@ -50,10 +51,14 @@ def measure(block: Block, device: Device, *, max_session_tokens: int) -> Figures
     )
 
 
-def session_bytes_per_token(block: Block) -> int:
-    """KV, plus a row that waits to be computed, plus a row of the journal."""
+def session_bytes_per_token(block: Block, layers: LayerRange | None = None) -> int:
+    """KV, plus a row that waits to be computed, plus a row of the journal.
+
+    layers: those of the block that the session runs; None: all
+    """
     row_bytes = block.spec.hidden_size * DTYPE_BYTES[block.dtype]
-    return block.kv_bytes_per_token + 2 * row_bytes
+    share = len(layers or block.layers) / len(block.layers)
+    return math.ceil(block.kv_bytes_per_token * share) + 2 * row_bytes
 
 
 def _decode_latency_s(block: Block) -> float:

@@ -16,6 +16,7 @@ from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.node.figures import Figures, measure
 from p2pnode.node.limits import within
+from p2pnode.node.wire_gate import ensure_passed
 from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def load_block(
     files = find_model(name, cache=config.cache, layers=LayerRange(0, 0))
     spec = read_spec(files.folder, files.name, files.fingerprint)
     check_layers(layers, spec)
+    ensure_passed(files, config.wire, cache=config.cache)
     files = find_model(name, cache=config.cache, layers=layers, progress=progress)
     whole = LayerRange(0, spec.num_layers)
     device = within(choose_device(config.device), config.vram_bytes)

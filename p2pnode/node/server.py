@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,10 @@ from p2pnode.gossip.gossip import Gossip
 from p2pnode.model.block import Block
 from p2pnode.net.links import Links
 from p2pnode.node.events import OnEvent
-from p2pnode.node.figures import Figures
+from p2pnode.node.figures import Figures, session_bytes_per_token
 from p2pnode.node.health import HealthMeter
 from p2pnode.node.limits import Busy, LoadOfOthers, leave_at
+from p2pnode.numerics import Numerics
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.handler import Handler
 from p2pnode.serving.places import Limits
@@ -23,7 +25,7 @@ from p2pnode.swarm.announcer import Announcer
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
-from p2pnode.types import Announcement
+from p2pnode.types import Announcement, PeerId
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import PROTOCOL_VERSION
 
@@ -41,18 +43,9 @@ class BlockServer:
 
     async def run(self, joined: Joined) -> None:
         """Serve until told to leave; raises what ended the network (DaemonDied)."""
-        transport, config, block = joined.transport, self.config, self.block
-        figures = self.figures
+        transport, config, figures = joined.transport, self.config, self.figures
         busy = Busy(LoadOfOthers())
-        admission = Admission(
-            peer=transport.peer,
-            spec=block.spec,
-            layers=block.layers,
-            numerics=block.dtype,
-            capacity_tokens=figures.kv_capacity_tokens,
-            max_sessions=config.max_sessions,
-            is_busy=lambda: busy.is_busy,
-        )
+        admission = self._admission(transport.peer, busy)
         limits = Limits(
             chunk_tokens=config.prefill_chunk_tokens,
             session_idle_timeout_s=config.session_idle_timeout_s,
@@ -61,7 +54,7 @@ class BlockServer:
         )
         async with (
             Worker() as worker,
-            Handler(block, worker, admission, limits, self._session_event) as handler,
+            Handler(self.block, worker, admission, limits, self._session_event) as handler,
         ):
             gossip = self._gossip(joined, HealthMeter(transport.peer, handler, worker, figures))
             async with self._links(joined, handler, gossip) as links, Tasks() as tasks:
@@ -81,6 +74,23 @@ class BlockServer:
                 self.on_event("serving", self._serving(joined))
                 await self.leaving.wait()
                 await self._leave(announcing, handler, gossip)
+
+    def _admission(self, peer: PeerId, busy: Busy) -> Admission:
+        block = self.block
+        return Admission(
+            peer=peer,
+            spec=block.spec,
+            layers=block.layers,
+            numerics=self._numerics,
+            capacity_tokens=self.figures.kv_capacity_tokens,
+            max_sessions=self.config.max_sessions,
+            is_busy=lambda: busy.is_busy,
+            bytes_per_token=functools.partial(session_bytes_per_token, block),
+        )
+
+    @property
+    def _numerics(self) -> str:
+        return str(Numerics(self.block.dtype, self.config.wire))
 
     def _heed_owner(self, tasks: Tasks, busy: Busy) -> None:
         """What the volunteer has asked for: until when, and not while they use the machine."""
@@ -110,6 +120,9 @@ class BlockServer:
             connect_timeout_s=config.connect_timeout_s,
             heartbeat=(config.heartbeat_interval_s, config.heartbeat_timeout_s),
             control_events=gossip,
+            lossy=config.wire,
+            up_bytes_per_s=config.up_bytes_per_s,
+            pads=True,
         )
 
     def _gossip(self, joined: Joined, meter: HealthMeter) -> Gossip:
@@ -132,7 +145,7 @@ class BlockServer:
             "model": spec.name,
             "fingerprint": spec.fingerprint,
             "layers": str(self.block.layers),
-            "dtype": self.block.dtype,
+            "dtype": self._numerics,
         }
 
     def _session_event(self, event: str, session: HopSession) -> None:
@@ -148,7 +161,7 @@ class BlockServer:
             fingerprint=spec.fingerprint,
             num_layers=spec.num_layers,
             layers=block.layers,
-            numerics=block.dtype,
+            numerics=self._numerics,
             device=figures.device.kind,
             device_name=figures.device.name[:64],
             vram_total_bytes=figures.device.total_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from p2pnode.errors import PeerMisbehaved, PeerRefused
+from p2pnode.numerics import Numerics
 from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, ModelSpec, PeerId
 from p2pnode.wire.messages import Open, Step
@@ -26,14 +27,19 @@ class Admission:
         capacity_tokens: int,
         max_sessions: int,
         is_busy: Callable[[], bool] = lambda: False,
+        bytes_per_token: Callable[[LayerRange], int] = len,
     ) -> None:
-        """is_busy: whether the owner needs the machine now."""
+        """capacity_tokens: room for so many tokens in all of our layers
+        is_busy: whether the owner needs the machine now
+        bytes_per_token: what a token of a session costs in these layers; by default one per layer
+        """
         self._peer = peer
         self._spec = spec
         self._layers = layers
         self._numerics = numerics
-        self._dtype = numerics.partition("+")[0]
-        self._capacity_tokens = capacity_tokens
+        self._dtype = Numerics.parse(numerics).dtype
+        self._bytes_per_token = bytes_per_token
+        self._capacity_bytes = capacity_tokens * bytes_per_token(layers)
         self._max_sessions = max_sessions
         self._is_busy = is_busy
 
@@ -52,10 +58,12 @@ class Admission:
             self._refuse(f"{spec.name} holds {spec.max_positions} tokens")
         if self._is_busy():
             raise PeerRefused(self._peer, "its owner is using it", BUSY_RETRY_AFTER_S)
-        held = [session.max_tokens for session in sessions]
+        cost = self._bytes_per_token
+        # Each may come to hold as many tokens as it was promised, whatever it holds now.
+        held = [session.max_tokens * cost(session.layers) for session in sessions]
         if len(held) >= self._max_sessions:
             self._refuse(f"{len(held)} sessions are open, at most {self._max_sessions}", True)
-        free = self._capacity_tokens - sum(held)
+        free = (self._capacity_bytes - sum(held)) // cost(message.layers)
         if message.max_tokens > free:
             self._refuse(f"room for {free} tokens, not for {message.max_tokens}", True)
 

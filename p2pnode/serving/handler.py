@@ -19,13 +19,14 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import Admission
+from p2pnode.serving.job import Job, Output
 from p2pnode.serving.places import Limits, OnEvent, Places, reply
 from p2pnode.serving.requests import Requests
-from p2pnode.serving.session import Gap, HopSession, Job, Key, Output
+from p2pnode.serving.session import Gap, HopSession, Key
 from p2pnode.serving.shadows import Shadows
 from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import all_of
-from p2pnode.wire.messages import Close, Fault, Hedge, Open, Reroute, Shadow, Step, Warm
+from p2pnode.wire.messages import Close, Cut, Fault, Hedge, Open, Reroute, Shadow, Step, Warm
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Handler:
         self._admission = admission
         self._limits = limits
         self._requests = Requests()
-        self._shadows = Shadows(lambda: self.sessions.values())
+        self._shadows = Shadows()
         self._just_reported: set[Key] = set()
 
     @property
@@ -104,6 +105,8 @@ class Handler:
                 self._requests.start(self._warm(message), link)
             case Hedge():
                 self._hedge(link, message)
+            case Cut():
+                self._cut(link, message)
             case Close():
                 self.places.close(link, message)
             case Fault():
@@ -151,6 +154,11 @@ class Handler:
         else:
             self._shadows.hedge(session, message)
 
+    def _cut(self, link: Link, message: Cut) -> None:
+        session = self.places.of(link, message.session, message.layer)
+        if session is not None and session.epoch == message.epoch:
+            session.cut(message.branch, message.position)
+
     def _step(self, link: Link, message: Step) -> None:
         session = self.sessions.get((message.session, message.layer))
         if session is not None and session.keep_early(link, message):
@@ -182,6 +190,7 @@ class Handler:
             self._failed(job, outcome)
         elif session.finish(job, outcome):
             self._send(session, outcome)
+            self._shadows.grew(session)
             self.places.trim(session)
             self._progress(session)
 

@@ -17,7 +17,7 @@ from p2pnode.model.block import Block
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
-from p2pnode.serving.admission import Admission
+from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
 
@@ -87,6 +87,10 @@ class Places:
             self.free(existing)
         self._admission.check(message, self.sessions.values())
         part = self._block.part(message.layers)
+        try:
+            cache = part.new_cache(message.max_tokens)
+        except MemoryError as error:  # others have taken what was free when we counted
+            raise PeerRefused(self.links.peer, "is out of memory", RETRY_AFTER_S) from error
         return HopSession(
             id=message.session,
             block=part,
@@ -98,7 +102,7 @@ class Places:
             send_from=message.send_from,
             sampling=message.sampling,
             token_ids=ids_of(message.token_ids),
-            cache=part.new_cache(message.max_tokens),
+            cache=cache,
             active_at=asyncio.get_running_loop().time(),
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from p2pnode.serving.session import HopSession, Output
+from typing import Any
+
+from p2pnode.serving.job import Output
+from p2pnode.serving.session import HopSession
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Closed, Fault, Progress, Reroute, Result, Step
 
@@ -13,6 +16,7 @@ def result(session: HopSession, output: Output) -> Result:
         session=session.id,
         layer=session.layers.start,
         epoch=session.epoch,
+        branch=session.branch,
         position=output.position,
         token_ids=output.token_ids,
         hidden=output.hidden,
@@ -25,6 +29,7 @@ def carried(session: HopSession, step: Step) -> Result:
         session=session.id,
         layer=session.layers.start,
         epoch=step.epoch,
+        branch=step.branch,
         position=step.position,
         token_ids=(),
         hidden=step.entry,
@@ -37,11 +42,10 @@ def progress(session: HopSession) -> Progress:
         session=session.id,
         layer=session.layers.start,
         epoch=session.epoch,
+        branch=session.branch,
         position=session.position,
         replays_from=session.replays_from,
-        num_steps=session.num_steps,
-        queue_s=session.queue_s,
-        compute_s=session.compute_s,
+        **_cost(session),
     )
 
 
@@ -50,9 +54,7 @@ def closed(session: HopSession) -> Closed:
     return Closed(
         session=session.id,
         layer=session.layers.start,
-        num_steps=session.num_steps,
-        queue_s=session.queue_s,
-        compute_s=session.compute_s,
+        **_cost(session),
     )
 
 
@@ -78,3 +80,12 @@ def unknown(message: Step | Reroute) -> Fault:
         blamed=None,
         detail="no such session here",
     )
+
+
+def _cost(session: HopSession) -> dict[str, Any]:
+    """What it has cost us so far, as `Progress` and `Closed` tell it."""
+    return {
+        "num_steps": session.num_steps,
+        "queue_s": session.queue_s,
+        "compute_s": session.compute_s,
+    }

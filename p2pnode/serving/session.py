@@ -6,6 +6,8 @@ Everything that changes a session's position, epoch or neighbours is in this fil
   the session does not exist;
 - a step that lies wholly below what is accepted is a repeat, its output is sent already; one that
   reaches further truncates to its position; one that begins beyond is a `gap`;
+- guesses may turn out wrong: a step of a later branch, or a `Cut`, undoes all from its position on,
+  also what is waiting or being computed; a step of an older branch is dropped;
 - outputs go to the journal, and from there, from ``cursor`` on, to the next hop: the same way for
   the first time, for a retry, and for the replay to a replacement;
 - outputs below ``send_from`` are journalled but not sent: the next hop (or the client) has them.
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.link import Link
+from p2pnode.serving.job import Job, Output
 from p2pnode.serving.journal import Journal
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
 from p2pnode.wire.messages import Reroute, Step
@@ -34,44 +37,6 @@ Key = tuple[bytes, int]
 
 class Gap(Exception):
     """A step begins beyond what we hold."""
-
-
-@dataclass(slots=True)
-class Job:
-    """One accepted step on its way through the compute thread."""
-
-    session: HopSession
-    epoch: int
-    position: int
-    entry: Tensor
-    submitted_at: float
-
-    @property
-    def is_void(self) -> bool:
-        """Whether the chain has changed since: nobody waits for it."""
-        return self.session.is_closed or self.epoch != self.session.epoch
-
-    @property
-    def is_lazy(self) -> bool:
-        """Whether it only keeps a standby up to date, and any other job goes first."""
-        return self.session.is_standby and self.session.hedged_at is None
-
-    @property
-    def send_from(self) -> int:
-        """The first position whose output somebody waits for."""
-        hedged_at, wanted = self.session.hedged_at, self.session.send_from
-        if hedged_at is not None and hedged_at < self.position + self.entry.shape[0]:
-            wanted = min(wanted, hedged_at)
-        return max(self.position, wanted)
-
-
-@dataclass(slots=True)
-class Output:
-    """What a job made: hidden [tokens, hidden_size], or sampled ids from ``position`` on."""
-
-    position: int
-    hidden: Tensor | None = None
-    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,6 +73,11 @@ class HopSession:
     """Positions that were accepted, whether computed or still waiting."""
     position: int = 0
     """Positions that are computed and journalled."""
+    branch: int = 0
+    settled: int = 0
+    """Positions whose tokens are no guesses: a standby may have them."""
+    jobs: list[Job] = field(default_factory=list)
+    """Accepted and not finished."""
     journal: Journal = field(default_factory=Journal)
     alternate: PeerId | None = None
     """The previous hop's standby, which may step as well."""
@@ -166,7 +136,7 @@ class HopSession:
 
         Raises Gap, and PeerMisbehaved for more tokens than the session may hold.
         """
-        if step.epoch != self.epoch:
+        if step.epoch != self.epoch or step.branch < self.branch:
             return None
         stop = step.position + step.entry.shape[0]
         if step.position > self.accepted:
@@ -176,21 +146,55 @@ class HopSession:
         if stop > self.max_tokens:
             what = f"position {stop} of a session of {self.max_tokens} tokens"
             raise PeerMisbehaved(sender, what)
+        if step.branch > self.branch:
+            self.cut(step.branch, step.position)
+        self.settled = max(self.settled, stop - step.num_guessed)
         if stop <= self.accepted:
             return None
         self.accepted = stop
         self.active_at = now
-        return Job(self, self.epoch, step.position, step.entry, now)
+        job = Job(self, self.epoch, step.position, step.entry, now)
+        self.jobs = [each for each in self.jobs if not each.is_void]
+        self.jobs.append(job)
+        return job
+
+    def cut(self, branch: int, position: int) -> None:
+        """Undo what is held, waits or is being computed from ``position`` on, for a new branch.
+
+        Nothing is done where less is held: earlier steps are on their way, and the new branch's
+        own step will come after them.
+        """
+        if branch <= self.branch or position > self.accepted:
+            return
+        self.branch = branch
+        for job in self.jobs:
+            job.stop = min(job.stop, position)
+        self.accepted = position
+        self.position = min(self.position, position)
+        self.journal.truncate(self.position)
+        self.cursor = min(self.cursor, max(position, self.send_from))
+        if self.shadowing is not None:
+            self.shadowing.cursor = min(self.shadowing.cursor, position)
+        if self.hedged_at is not None and self.hedged_at >= position:
+            self.hedged_at = None
 
     def fail(self, job: Job) -> None:
         """A job made nothing: its step may come again."""
         self.accepted = min(self.accepted, job.position)
+        for each in self.jobs:  # those behind it would only find a gap
+            each.stop = min(each.stop, job.position)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        self.jobs = [each for each in self.jobs if each is not job]
 
     def finish(self, job: Job, output: Output) -> bool:
-        """Note a job's output; False when the chain has changed meanwhile and it is void."""
+        """Note a job's output, less what was cut off meanwhile; False when all of it is void."""
+        self._forget(job)
         if job.is_void:
             return False
-        self.position = job.position + job.entry.shape[0]
+        self.position = job.stop
+        output.cut(job.stop)
         if not self.ends_chain and output.hidden is not None:
             self.journal.put(job.position, output.hidden)
             self.cursor = min(self.cursor, max(job.position, self.send_from))
@@ -213,9 +217,12 @@ class HopSession:
             yield from self._steps(start, self.max_tokens)
 
     def uncopied(self, max_tokens: int, *, leave: int) -> Iterator[Step]:
-        """The next step for the next hop's standby, all but the last ``leave`` rows; or none."""
+        """The next step for the next hop's standby, or none.
+
+        All but the last ``leave`` rows, and, unless it shall have all, no guesses.
+        """
         copy = self.shadowing
-        stop = self.journal.end - leave
+        stop = min(self.journal.end - leave, self.settled) if leave else self.journal.end
         if copy is None or not self.journal.start <= copy.cursor < stop:
             return
         start, copy.cursor = copy.cursor, min(stop, copy.cursor + max_tokens)
@@ -227,16 +234,20 @@ class HopSession:
                 session=self.id,
                 layer=self.layers.stop,
                 epoch=self.epoch,
+                branch=self.branch,
                 position=position,
+                num_guessed=max(0, position + hidden.shape[0] - self.settled),
                 entry=hidden,
             )
 
     def reroute(self, message: Reroute, next_link: Link | None, *, now: float) -> None:
         """Adopt the new configuration: epoch, neighbours, position, and what to send again."""
-        self.epoch = message.epoch
+        self.epoch, self.branch = message.epoch, 0
         self.previous = message.previous
         self.next = next_link
         self.position = self.accepted = min(self.position, message.position)
+        self.settled = min(self.settled, self.position)
+        self.jobs.clear()
         self.journal.truncate(self.position)
         self.send_from = self.cursor = message.send_from
         self.alternate = self.shadowing = self.hedged_at = None

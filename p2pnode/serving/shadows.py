@@ -4,17 +4,18 @@ Rules of the copy:
 - what travels are inputs of the next hop, never KV pages (7 to 20 times their bytes);
 - the newest row is left out, so that a `Hedge` always has something to send;
 - decode rows wait until `MIN_ROWS` of them make a step worth its overhead, or a while has passed;
-- at most `MAX_BYTES` per session and turn: steps of the chain use the same uplink.
+- at most `MAX_BYTES` per session and `INTERVAL_S`: steps of the chain use the same uplink.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 
 from p2pnode.errors import PeerLost
 from p2pnode.net.link import Link
-from p2pnode.serving.session import HopSession, Shadowing
+from p2pnode.serving.session import HopSession, Key, Shadowing
 from p2pnode.wire.messages import Hedge, Shadow, Step
 
 INTERVAL_S = 0.05
@@ -27,21 +28,44 @@ MAX_ROWS = 64
 class Shadows:
     """Copies journals to standbys, for all sessions of a node."""
 
-    def __init__(self, sessions: Callable[[], Iterable[HopSession]]) -> None:
-        self._sessions = sessions
-        self._has_work = asyncio.Event()
+    def __init__(self) -> None:
+        self._due: dict[Key, tuple[float, HopSession]] = {}
+        """When to copy for whom; nobody who has nothing to copy."""
+        self._is_new = asyncio.Event()
 
     async def run(self) -> None:
-        """Copy in the gaps until cancelled."""
-        clock = asyncio.get_running_loop().time
+        """Copy in the gaps until cancelled; sleeps while nothing is due."""
         while True:
-            await self._has_work.wait()
-            await asyncio.sleep(INTERVAL_S)
-            shadowed = [session for session in self._sessions() if session.shadowing]
-            if not shadowed:
-                self._has_work.clear()
-            for session in shadowed:
-                self._copy(session, clock())
+            now = await self._until_due()
+            for at, session in list(self._due.values()):
+                if at <= now:
+                    del self._due[session.key]
+                    self._copy(session, now)
+
+    async def _until_due(self) -> float:
+        """Sleep until something is due; returns what time it is."""
+        clock = asyncio.get_running_loop().time
+        while (at := min((at for at, _ in self._due.values()), default=math.inf)) > clock():
+            self._is_new.clear()
+            try:
+                async with asyncio.timeout_at(at if math.isfinite(at) else None):
+                    await self._is_new.wait()
+            except TimeoutError:
+                return max(at, clock())  # timers may be early by the resolution of the clock
+        return clock()
+
+    def grew(self, session: HopSession) -> None:
+        """Its journal may have rows that a standby lacks: see to them, now or in a while."""
+        shadowing = session.shadowing
+        if shadowing is None or session.is_closed:
+            return
+        num_rows = session.journal.end - 1 - shadowing.cursor
+        if num_rows > 0:
+            at = shadowing.copied_at + (INTERVAL_S if num_rows >= MIN_ROWS else MAX_AGE_S)
+            known = self._due.get(session.key)
+            self._due[session.key] = (at, session)
+            if known is None or at < known[0]:
+                self._is_new.set()
 
     def set(self, session: HopSession, message: Shadow, link: Link | None) -> None:
         """Adopt the neighbours' standbys; what is copied to the same standby stays copied."""
@@ -50,8 +74,9 @@ class Shadows:
         if link is None:
             session.shadowing = None
         elif old is None or old.link is not link:
-            session.shadowing = Shadowing(link, message.position)
-            self._has_work.set()
+            now = asyncio.get_running_loop().time()
+            session.shadowing = Shadowing(link, message.position, copied_at=now)
+            self.grew(session)
 
     def hedge(self, session: HopSession, message: Hedge) -> None:
         """Give the standby all that it lacks, and the word."""
@@ -69,16 +94,17 @@ class Shadows:
 
     def _copy(self, session: HopSession, now: float) -> None:
         shadowing, journal = session.shadowing, session.journal
-        if shadowing is None or not shadowing.link.is_open:
-            session.shadowing = None
+        if shadowing is None or session.is_closed:
             return
-        num_rows = journal.end - 1 - shadowing.cursor
-        if num_rows < MIN_ROWS and now - shadowing.copied_at < MAX_AGE_S:
+        if not shadowing.link.is_open:
+            session.shadowing = None
             return
         row_bytes = max(1, journal.num_bytes // max(1, journal.end - journal.start))
         max_rows = min(MAX_ROWS, max(1, MAX_BYTES // row_bytes))
-        shadowing.copied_at = now
+        before, shadowing.copied_at = shadowing.cursor, now
         _send(shadowing.link, session.uncopied(max_rows, leave=1))
+        if shadowing.cursor != before:  # else it can have no more until there is more
+            self.grew(session)
 
 
 def _send(link: Link, messages: Iterable[Step | Hedge]) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from statistics import median
+
+from p2pnode.serving.scheduler import Cost
 
 BUCKETS = (1, 8, 64, 1 << 30)
 """Forwards are grouped by their tokens: up to so many."""
 KEPT = 64
 ERRORS_FOR_S = 300.0
 SMOOTHING = 0.1
+FIT_AGAIN_AFTER = 16
+"""Forwards; the cost of one does not change faster."""
+USUAL_KNEE = 32.0
+"""Before forwards of different sizes have been seen."""
+MAX_KNEE = 1024.0
 
 
 class Tally:
@@ -20,6 +28,8 @@ class Tally:
         self.busy_s = 0.0
         """Compute time since the start; its growth over time is the load."""
         self._times: dict[int, deque[tuple[int, float]]] = {}
+        self._cost = Cost(USUAL_KNEE * 1e-4, 1e-4)
+        self._until_fit = 0
         self._errors: deque[tuple[float, str]] = deque(maxlen=1000)
 
     def forward(self, num_tokens: int, compute_s: float) -> None:
@@ -27,6 +37,15 @@ class Tally:
         bucket = next(bucket for bucket in BUCKETS if num_tokens <= bucket)
         self._times.setdefault(bucket, deque(maxlen=KEPT)).append((num_tokens, compute_s))
         self.busy_s += compute_s
+        self._until_fit -= 1
+
+    def cost(self) -> Cost:
+        """The line through the typical forward of each size."""
+        if self._until_fit <= 0 and self._times:
+            self._until_fit = FIT_AGAIN_AFTER
+            typical = [_typical(seen) for seen in self._times.values()]
+            self._cost = _line(typical)
+        return self._cost
 
     def waited(self, queue_s: float) -> None:
         """A step of a chain waited so long for the device."""
@@ -50,6 +69,29 @@ class Tally:
         """(kind, how many in the last minutes), the most frequent first, at most 4."""
         recent = Counter(kind for at, kind in self._errors if now - at <= ERRORS_FOR_S)
         return tuple(recent.most_common(4))
+
+
+def _typical(seen: deque[tuple[int, float]]) -> tuple[float, float]:
+    """(tokens, seconds) in the middle of a bucket; immune to a forward that was disturbed."""
+    return median(tokens for tokens, _ in seen), median(compute_s for _, compute_s in seen)
+
+
+def _line(points: list[tuple[float, float]]) -> Cost:
+    """Least squares of the relative error; both parts positive, the knee within bounds."""
+    weights = [1.0 / max(compute_s, 1e-9) ** 2 for _, compute_s in points]
+    total = sum(weights)
+    mean_x = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / total
+    mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
+    spread = sum(w * (x - mean_x) ** 2 for w, (x, _) in zip(weights, points, strict=True))
+    if mean_y <= 0.0 or spread <= 0.0:
+        token_s = max(mean_y / (USUAL_KNEE + mean_x), 1e-12)
+        return Cost(USUAL_KNEE * token_s, token_s)
+    slope = (
+        sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in zip(weights, points, strict=True))
+        / spread
+    )
+    token_s = min(max(slope, mean_y / (MAX_KNEE + mean_x)), mean_y / (1.0 + mean_x))
+    return Cost(mean_y - token_s * mean_x, token_s)
 
 
 def _quantile(values: list[int] | list[float], share: float) -> float:

@@ -1,7 +1,4 @@
-"""The compute thread: whatever steps wait are merged into one forward, in order of arrival.
-
-Lazy jobs, which keep standbys up to date, run when no other job waits, and at most a share of the
-time: a volunteer's standby must not cost its own chains.
+"""The compute thread: runs what the scheduler has merged into one forward.
 
 One thread per device: torch releases the GIL while it computes, order is kept, and nothing forks.
 """
@@ -9,7 +6,6 @@ One thread per device: torch releases the GIL while it computes, order is kept, 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -20,14 +16,12 @@ from p2pnode.model.block import Work
 from p2pnode.model.device import is_out_of_memory, release_memory
 from p2pnode.model.sampler import sample
 from p2pnode.model.tensor import TorchTensor, from_torch, is_finite, to_torch
-from p2pnode.serving.session import Job, Output
+from p2pnode.serving.job import Job, Output
+from p2pnode.serving.journal import rows
+from p2pnode.serving.scheduler import Scheduler
+from p2pnode.serving.session import HopSession
 from p2pnode.serving.tally import Tally
-
-MAX_FORWARD_TOKENS = 512
-"""A forward takes at least one job, and further ones while they fit in here."""
-
-LAZY_SHARE = 0.25
-"""The most of the time that lazy jobs may take."""
+from p2pnode.types import Sampling, Tensor
 
 Outcome = Output | ComputeFailed
 OnDone = Callable[[Job, Outcome, float, float], None]
@@ -39,8 +33,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._waiting: deque[Job] = deque()
-        self._lazy_from = 0.0
+        self.scheduler: Scheduler[Job] = Scheduler(self.tally.cost)
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
@@ -59,11 +52,11 @@ class Worker:
     @property
     def num_waiting(self) -> int:
         """Jobs that have not begun."""
-        return len(self._waiting)
+        return self.scheduler.num_waiting
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._waiting.append(job)
+        self.scheduler.put(job)
         self._wake.set()
 
     async def run(self, on_done: OnDone) -> None:
@@ -71,11 +64,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            batch = self._take(loop.time())
+            batch = self.scheduler.take(loop.time())
             if not batch:
                 self._wake.clear()
-                if self._waiting:  # lazy ones, whose share is used up
-                    loop.call_at(self._lazy_from, self._wake.set)
+                if self.num_waiting:  # lazy ones, whose share is used up
+                    loop.call_at(self.scheduler.lazy_from, self._wake.set)
                 continue
             began = loop.time()
             outcomes = await loop.run_in_executor(self._thread, self._compute, batch)
@@ -86,39 +79,10 @@ class Worker:
 
     def _note(self, batch: list[Job], began: float, compute_s: float) -> None:
         self.tally.forward(sum(job.entry.shape[0] for job in batch), compute_s)
-        if batch[0].is_lazy:
-            self._lazy_from = began + compute_s / LAZY_SHARE
-            return
+        self.scheduler.note(batch, began, compute_s)
         for job in batch:
-            self.tally.waited(began - job.submitted_at)
-
-    def _take(self, now: float) -> list[Job]:
-        """The next forward: in order of arrival, one job per session, void ones left out."""
-        waiting = [job for job in self._waiting if not job.is_void]
-        is_lazy = all(job.is_lazy for job in waiting)
-        batch: list[Job] = []
-        later: deque[Job] = deque()
-        busy: set[int] = set()
-        tokens = 0
-        for job in waiting:
-            may_run = job.is_lazy == is_lazy and not (is_lazy and now < self._lazy_from)
-            if may_run and self._fits(job, batch, tokens) and id(job.session) not in busy:
-                batch.append(job)
-                tokens += job.entry.shape[0]
-            else:
-                later.append(job)
-            # A session's steps stay in order: once one waits, so do those behind it.
-            busy.add(id(job.session))
-        self._waiting = later
-        return batch
-
-    @staticmethod
-    def _fits(job: Job, batch: list[Job], tokens: int) -> bool:
-        """Whether a job may join: the same layers, and not too much at once."""
-        if not batch:
-            return True
-        same_layers = job.session.block is batch[0].session.block
-        return same_layers and tokens + job.entry.shape[0] <= MAX_FORWARD_TOKENS
+            if not job.is_lazy:
+                self.tally.waited(began - job.submitted_at)
 
     def _compute(self, batch: list[Job]) -> list[Outcome]:
         """Runs on the thread: the forward, and for last hops the head and the sampling."""
@@ -135,21 +99,22 @@ class Worker:
             Work(
                 cache=job.session.cache,
                 position=job.position,
-                entry=to_torch(job.entry, block.device),
+                entry=to_torch(_wanted(job), block.device),
             )
             for job in batch
         ]
-        outcomes: list[Outcome] = []
-        for job, part, hidden in zip(batch, work, block.forward(work), strict=True):
-            if not is_finite(hidden):
-                whose = "input" if not is_finite(part.entry) else "output"
-                what = f"{whose} of layers {block.layers} is not finite"
-                outcomes.append(ComputeFailed(what, whose))
-            elif not job.session.ends_chain:
-                outcomes.append(Output(job.position, from_torch(hidden)))
-            else:
-                outcomes.append(_finish(job, hidden[job.send_from - job.position :]))
-        return outcomes
+        outs = block.forward(work)
+        if batch[0].session.ends_chain:
+            return _ends(batch, work, outs)
+        return [
+            Output(job.position, from_torch(hidden)) if part.is_finite else _not_finite(job, part)
+            for job, part, hidden in zip(batch, work, outs, strict=True)
+        ]
+
+
+def _wanted(job: Job) -> Tensor:
+    """The rows that have not been cut off since; one at least, to have something to compute."""
+    return rows(job.entry, 0, max(1, min(job.num_tokens, job.entry.shape[0])))
 
 
 def _failure(error: Exception) -> ComputeFailed:
@@ -161,19 +126,42 @@ def _failure(error: Exception) -> ComputeFailed:
     return ComputeFailed(f"step failed on the device: {str(error)[:200]}")
 
 
-def _finish(job: Job, hidden: TorchTensor) -> Output:
-    """The last hop's output from [tokens, hidden_size]: only what the client waits for."""
-    session, start = job.session, job.send_from
-    if not len(hidden):
-        return Output(start)
-    if session.sampling is None:
-        return Output(start, from_torch(hidden))
+def _not_finite(job: Job, part: Work) -> ComputeFailed:
+    whose = "input" if not is_finite(part.entry) else "output"
+    return ComputeFailed(f"{whose} of layers {job.session.layers} is not finite", whose)
+
+
+def _ends(batch: list[Job], work: list[Work], outs: list[TorchTensor]) -> list[Outcome]:
+    """The last hop's outputs from [tokens, hidden_size] of each: only what clients wait for."""
+    starts = [job.send_from for job in batch]
+    wanted = {
+        index: hidden[start - job.position :]
+        for index, (job, start, hidden) in enumerate(zip(batch, starts, outs, strict=True))
+        if start - job.position < len(hidden) and work[index].is_finite
+    }
+    sampled = [index for index in wanted if batch[index].session.sampling is not None]
+    logits = batch[0].session.block.logits_of([wanted[index] for index in sampled])
+    rows_of = dict(zip(sampled, logits, strict=True))
+    outcomes: list[Outcome] = []
+    for index, (job, start) in enumerate(zip(batch, starts, strict=True)):
+        if not work[index].is_finite:
+            outcomes.append(_not_finite(job, work[index]))
+        elif index in rows_of:
+            outcomes.append(_sampled(job.session, start, rows_of[index]))
+        else:
+            outcomes.append(Output(start, from_torch(wanted[index]) if index in wanted else None))
+    return outcomes
+
+
+def _sampled(session: HopSession, start: int, logits: TorchTensor) -> Output:
+    """The tokens after those at ``start`` and on; logits: [tokens, vocab_size]."""
+    sampling = session.sampling or Sampling()
     made = []
-    for index, row in enumerate(session.block.logits(hidden)):
+    for index, row in enumerate(logits):
         position = start + index + 1
         known = session.token_ids[:position]
-        token_id = sample(row, session.sampling, position=position, token_ids=known)
-        if session.sampling.needs_tokens:
+        token_id = sample(row, sampling, position=position, token_ids=known)
+        if sampling.needs_tokens:
             session.token_ids[position:] = [token_id]
         made.append(token_id)
     return Output(start, token_ids=tuple(made))

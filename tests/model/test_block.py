@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from p2pnode.model import tiny
 from p2pnode.model.block import Block, Work
-from p2pnode.model.cache import PAGE_TOKENS, KVCache
+from p2pnode.model.cache import KVCache
 from p2pnode.model.check import quiet_transformers
+from p2pnode.model.pool import PAGE_TOKENS
 from p2pnode.model.spec import read_spec
 from p2pnode.types import LayerRange
 

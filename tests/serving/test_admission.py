@@ -103,6 +103,27 @@ def test_what_does_not_fit_now_is_refused_for_a_while(held: tuple[int, ...], rea
     assert caught.value.retry_after_s > 0
 
 
+def test_a_session_of_fewer_layers_takes_less_room() -> None:
+    part: Any = FakeSession(256, LayerRange(3, 6))
+    half = an_open(layers=LayerRange(0, 3), sampling=None, max_tokens=256)
+
+    admission(max_sessions=9).check(half, [part] * 4)
+    with pytest.raises(PeerRefused, match="room for 220 tokens, not for 256"):
+        admission(max_sessions=9).check(half, [part] * 5)
+    with pytest.raises(PeerRefused, match="room for 158 tokens"):
+        admission(max_sessions=9).check(an_open(max_tokens=256), [part] * 4)
+
+
+def test_room_is_counted_in_bytes() -> None:
+    def cost(layers: LayerRange) -> int:
+        return 1000 * len(layers) + 500  # rows on their way cost the same for any layers
+
+    part: Any = FakeSession(100, LayerRange(8, 9))
+    with pytest.raises(PeerRefused, match="room for 204 tokens"):
+        small = admission(capacity_tokens=220, bytes_per_token=cost)
+        small.check(an_open(max_tokens=205), [part])
+
+
 GOOD = {
     "tokens to layer 0": (ids(0, 511), "0-8"),
     "hidden states to layer 0, from a client that embeds": (hidden(3), "0-8"),

@@ -9,7 +9,8 @@ import pytest
 
 from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.memory import fake_peer_id
-from p2pnode.serving.session import Gap, HopSession, Job, Output
+from p2pnode.serving.job import Job, Output
+from p2pnode.serving.session import Gap, HopSession
 from p2pnode.types import LayerRange, PeerId
 from p2pnode.wire.messages import Reroute, Step
 from tests.support.hostile import SESSION, hidden, step

@@ -17,8 +17,9 @@ from p2pnode.model.block import Block
 from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.net.memory import fake_peer_id
-from p2pnode.serving.session import HopSession, Job, Output
-from p2pnode.serving.worker import MAX_FORWARD_TOKENS, Outcome, Worker
+from p2pnode.serving.job import Job, Output
+from p2pnode.serving.session import HopSession
+from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, Sampling, Tensor
 from tests.support.hostile import hidden, ids
@@ -111,7 +112,7 @@ def batches(*jobs: Job) -> list[list[int]]:
         worker.submit(each)
     made = []
     while worker.num_waiting:
-        batch = worker._take(0.0)
+        batch = worker.scheduler.take(0.0)
         if batch:
             made.append([jobs.index(each) for each in batch])
     return made
@@ -128,20 +129,6 @@ def test_a_session_has_one_step_in_a_forward_and_keeps_its_order(block: Block) -
     assert batches(*jobs) == [[0, 2], [1], [3]]
 
 
-def test_a_step_that_does_not_fit_waits_and_those_behind_it_of_its_session_too(
-    block: Block,
-) -> None:
-    many = Tensor("int64", (MAX_FORWARD_TOKENS,), bytes(8 * MAX_FORWARD_TOKENS))
-    one, two, three = session(block), session(block), session(block)
-    jobs = [job(one, 0, ids(1)), job(two, 0, many), job(two, 1, ids(1)), job(three, 0, ids(1))]
-    assert batches(*jobs) == [[0, 3], [1], [2]]
-
-
-def test_a_step_longer_than_a_forward_goes_alone(block: Block) -> None:
-    many = Tensor("int64", (MAX_FORWARD_TOKENS + 1,), bytes(8 * MAX_FORWARD_TOKENS + 8))
-    assert batches(job(session(block), 0, many), job(session(block), 0, ids(1))) == [[0], [1]]
-
-
 def test_only_steps_of_the_same_layers_are_merged(block: Block) -> None:
     part = block.part(LayerRange(0, 4))
     jobs = [job(session(each), 0, ids(1)) for each in (block, part, block, part)]
@@ -154,6 +141,60 @@ def test_void_steps_are_left_out(block: Block) -> None:
     closed.is_closed = True
     moved.epoch = 2
     assert batches(*jobs) == [[2]]
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_a_long_step_is_computed_in_pieces_with_the_same_outputs(
+    is_last: bool, block: Block
+) -> None:
+    text = ids(*(index % 500 + 3 for index in range(200)))
+    async with running() as worker:
+        worker.worker.scheduler.note([job(session(block), 0, ids(1))], 0.0, 0.01)  # others decode
+        owner = session(block, is_last=is_last)
+        pieces = await worker.run(job(owner, 0, text), due=2)
+        whole = Worker()
+        outcome = whole._compute([job(session(block, is_last=is_last), 0, text)])[0]
+    assert isinstance(outcome, Output)
+    outputs = [each for each in pieces if isinstance(each, Output)]
+    assert [each.position for each in outputs] == [0, 128]
+    if is_last:
+        assert sum((each.token_ids for each in outputs), ()) == outcome.token_ids
+    else:
+        rows = np.concatenate([rows_of(each) for each in outputs])
+        np.testing.assert_allclose(rows, rows_of(outcome), atol=1e-4)
+
+
+async def test_in_any_mix_of_pieces_and_steps_each_text_is_the_unsplit_models(
+    block: Block, tiny: Path
+) -> None:
+    prompts = [[(7 * index + 11 * n) % 500 + 3 for index in range(n)] for n in (150, 3, 90, 40, 1)]
+    texts = [list(prompt) for prompt in prompts]
+    owners = [session(block, is_last=True) for _ in prompts]
+    ended = asyncio.Event()
+    sizes: list[int] = []
+
+    def step(index: int, position: int) -> None:
+        owners[index].send_from = len(texts[index]) - 1
+        worker.submit(job(owners[index], position, ids(*texts[index][position:])))
+
+    def on_done(done: Job, outcome: Outcome, queue_s: float, compute_s: float) -> None:
+        assert isinstance(outcome, Output)
+        index = owners.index(done.session)
+        sizes.append(done.num_tokens)
+        texts[index] += outcome.token_ids
+        if outcome.token_ids and len(texts[index]) < len(prompts[index]) + 12:
+            step(index, len(texts[index]) - 1)
+        elif all(len(text) == len(p) + 12 for text, p in zip(texts, prompts, strict=True)):
+            ended.set()
+
+    async with Worker() as worker, Tasks() as tasks:
+        for index in range(len(prompts)):
+            step(index, 0)
+        tasks.start(worker.run(on_done), name="worker")
+        await ended.wait()
+    made = [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+    assert made == [greedy(tiny, prompt, 12) for prompt in prompts]
+    assert len(sizes) > 5 * 12  # some prompts were split
 
 
 async def test_merged_sessions_get_the_tokens_of_the_unsplit_model(

@@ -1,0 +1,243 @@
+"""Which of the jobs that wait go into the next forward. Pure: time is handed in.
+
+Rules:
+- work-conserving: while a job of a chain waits, the next forward is not empty;
+- one session's jobs stay in order, one of them per forward; only equal layers are merged, and
+  layers take turns (oldest job first);
+- decode steps and verify windows go first, up to `batch_limit`; of more, each client's oldest goes
+  before anybody's second (round robin), and within that the longest-waiting one;
+- prefill is split into pieces that fill a budget, which is never 0. While small jobs are in the
+  same forward, it takes at most `PACE` times what they alone would take. Clients get equal shares
+  of the budget, in turn where it is too small for all (as deficit round robin, Shreedhar and
+  Varghese, 1995; since jobs can be split anywhere, there are no deficits to carry over);
+- lazy jobs, which keep standbys up to date, run when no other job waits, and at most a share of
+  the time: a volunteer's standby must not cost its own chains.
+
+Merging pays since a forward takes about ``fixed_s + token_s * tokens``: reading the weights is the
+same for one token and for many. ``knee`` tokens cost as much as the weights.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
+
+SMALL_TOKENS = 32
+"""Decode steps, verify windows and short prompts are never split."""
+PACE = 2.0
+MAX_FORWARD_TOKENS = 512
+MIN_PIECE_TOKENS = 16
+"""Prefill goes on by this much, whatever else waits."""
+SHARE_OF_BEST = 0.9
+"""A batch at the limit makes at least this share of the tokens per second of an endless one."""
+MIN_BATCH_TOKENS = 8
+RECENT_S = 1.0
+"""Sessions whose steps came so lately will step again soon."""
+QUIET_TOKENS = 64
+QUIET_KNEES = 4.0
+"""While they do, a forward without small jobs ends soon enough not to make the next one late."""
+LAZY_SHARE = 0.25
+"""The most of the time that lazy jobs may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a forward of so many tokens takes."""
+
+    fixed_s: float
+    token_s: float
+
+    @property
+    def knee(self) -> float:
+        """Tokens that take as long as what every forward takes."""
+        return self.fixed_s / self.token_s
+
+
+class Waiting(Protocol):
+    """As much of a job as the order depends on."""
+
+    submitted_at: float
+
+    @property
+    def session(self) -> object: ...
+
+    @property
+    def block(self) -> object: ...
+
+    @property
+    def client(self) -> Hashable: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def is_void(self) -> bool: ...
+
+    @property
+    def is_lazy(self) -> bool: ...
+
+    def split(self, num_tokens: int) -> Self: ...
+
+
+J = TypeVar("J", bound=Waiting)
+
+
+class Scheduler(Generic[J]):
+    """The jobs of one device that have not begun."""
+
+    def __init__(self, cost: Callable[[], Cost], *, batch_limit: int | None = None) -> None:
+        """cost: as measured lately; batch_limit: instead of the one that follows from it."""
+        self._cost = cost
+        self._batch_limit = batch_limit
+        self._lanes: dict[int, deque[J]] = {}
+        self._turns: deque[Hashable] = deque()
+        self._stepped_at = float("-inf")
+        self._forwards = 0
+        self._last_turn: dict[object, int] = {}
+        self.lazy_from = 0.0
+        """No lazy job begins before."""
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that have not begun."""
+        return sum(map(len, self._lanes.values()))
+
+    @property
+    def batch_limit(self) -> int:
+        """Tokens of small jobs in one forward."""
+        if self._batch_limit is not None:
+            return self._batch_limit
+        wanted = self._cost().knee * SHARE_OF_BEST / (1.0 - SHARE_OF_BEST)
+        return int(min(max(wanted, MIN_BATCH_TOKENS), MAX_FORWARD_TOKENS))
+
+    def put(self, job: J) -> None:
+        """A job waits from now on."""
+        self._lanes.setdefault(id(job.session), deque()).append(job)
+
+    def take(self, now: float) -> list[J]:
+        """The next forward; empty when none may begin now."""
+        heads = self._heads()
+        urgent = [job for job in heads if not job.is_lazy]
+        if urgent:
+            return self._chain(urgent, now)
+        if not heads or now < self.lazy_from:
+            return []
+        heads = self._of_one_block(heads)
+        heads.sort(key=lambda job: job.submitted_at)
+        return list(self._pieces(heads, self._quiet_tokens(now)))
+
+    def note(self, batch: list[J], began: float, compute_s: float) -> None:
+        """A forward has been done."""
+        if batch[0].is_lazy:
+            self.lazy_from = began + compute_s / LAZY_SHARE
+        elif any(job.num_tokens <= SMALL_TOKENS for job in batch):
+            self._stepped_at = began
+
+    def _heads(self) -> list[J]:
+        """The first job of each session; forgets void ones."""
+        heads = []
+        for lane, jobs in list(self._lanes.items()):
+            kept = deque(job for job in jobs if not job.is_void)
+            if kept:
+                self._lanes[lane] = kept
+                heads.append(kept[0])
+            else:
+                del self._lanes[lane]
+        return heads
+
+    def _of_one_block(self, heads: list[J]) -> list[J]:
+        """Those whose layers have not run for longest; of equal ones, those that wait longest."""
+        turns = self._last_turn
+
+        def order(job: J) -> tuple[int, float]:
+            return turns.get(job.block, 0), job.submitted_at
+
+        block = min(heads, key=order).block
+        self._forwards += 1
+        turns[block] = self._forwards
+        return [job for job in heads if job.block is block]
+
+    def _chain(self, urgent: list[J], now: float) -> list[J]:
+        heads = self._of_one_block(urgent)
+        batch = self._small([job for job in heads if job.num_tokens <= SMALL_TOKENS])
+        large = [job for job in heads if job.num_tokens > SMALL_TOKENS]
+        if large:
+            batch += self._prefill(large, self._budget(batch, now))
+        return batch
+
+    def _small(self, jobs: list[J]) -> list[J]:
+        batch: list[J] = []
+        left = self.batch_limit
+        for job in _round_robin(jobs):
+            if batch and job.num_tokens > left:
+                break
+            batch.append(self._begin(job, job.num_tokens))
+            left -= job.num_tokens
+        return batch
+
+    def _budget(self, small: list[J], now: float) -> int:
+        """Tokens of prefill beside these small jobs."""
+        if not small:
+            return self._quiet_tokens(now)
+        knee = self._cost().knee
+        extra = (PACE - 1.0) * (knee + sum(job.num_tokens for job in small))
+        return int(min(max(extra, MIN_PIECE_TOKENS), MAX_FORWARD_TOKENS))
+
+    def _quiet_tokens(self, now: float) -> int:
+        """Tokens of a forward in which no small job is."""
+        if now - self._stepped_at > RECENT_S:
+            return MAX_FORWARD_TOKENS
+        wanted = max(QUIET_KNEES * self._cost().knee, QUIET_TOKENS)
+        return int(min(wanted, MAX_FORWARD_TOKENS))
+
+    def _prefill(self, jobs: list[J], budget: int) -> list[J]:
+        """Pieces of at most so many tokens, from clients in turn."""
+        waiting: dict[Hashable, list[J]] = {}
+        for job in sorted(jobs, key=lambda job: job.submitted_at):
+            waiting.setdefault(job.client, []).append(job)
+        self._turns = deque(client for client in self._turns if client in waiting)
+        self._turns.extend(client for client in waiting if client not in self._turns)
+        batch: list[J] = []
+        while waiting and budget > 0:
+            share = max(MIN_PIECE_TOKENS, budget // len(waiting))
+            for client in [client for client in self._turns if client in waiting]:
+                jobs = waiting.pop(client)
+                pieces = list(self._pieces(jobs, min(share, budget)))
+                budget -= sum(piece.num_tokens for piece in pieces)
+                batch += pieces
+                if len(pieces) < len(jobs):
+                    waiting[client] = jobs[len(pieces) :]
+                if pieces:  # the next turn is that of those who got nothing
+                    self._turns.remove(client)
+                    self._turns.append(client)
+        return batch
+
+    def _pieces(self, jobs: list[J], budget: int) -> Iterator[J]:
+        """From the first on, as much as fits."""
+        for job in jobs:
+            if budget > 0:
+                num_tokens = min(budget, job.num_tokens)
+                budget -= num_tokens
+                yield self._begin(job, num_tokens)
+
+    def _begin(self, job: J, num_tokens: int) -> J:
+        """Take a job out, or split so much off it."""
+        if num_tokens < job.num_tokens:
+            return job.split(num_tokens)
+        lane = self._lanes[id(job.session)]
+        lane.popleft()
+        if not lane:
+            del self._lanes[id(job.session)]
+        return job
+
+
+def _round_robin(jobs: list[J]) -> list[J]:
+    """Each client's oldest, then each one's second, and so on; oldest first."""
+    taken: dict[Hashable, int] = {}
+    ranked = []
+    for job in sorted(jobs, key=lambda job: job.submitted_at):
+        rank = taken[job.client] = taken.get(job.client, -1) + 1
+        ranked.append((rank, job))
+    return [job for _, job in sorted(ranked, key=lambda pair: pair[0])]
