@@ -103,6 +103,8 @@ class NodeConfig:
     """``auto`` takes CUDA, XPU, MPS, CPU in this order; also ``cuda:1``."""
     dtype: str = "auto"
     """``float32``, ``bfloat16``, ``float16``; ``auto`` chooses by device and model size."""
+    wire: str = ""
+    """The lossy coding of hidden states between hops, ``int8``; part of the numerics class."""
     cache: Path = field(default_factory=_default_cache)
     """Where downloads and sums are kept."""
     max_sessions: int = 64
@@ -110,7 +112,8 @@ class NodeConfig:
     vram_bytes: int | None = None
     """The most that weights and sessions may take; None: what the device has free."""
     up_bytes_per_s: float = 0.0
-    """The uplink, announced for routing; 0: not known. Nothing is paced by it."""
+    """The uplink, announced for routing; 0: not known. Nothing is paced by it, but where it is
+    slower than coding hidden states without loss, they are coded."""
     until: ClockTime | None = None
     """When to leave, by the clocks here; None: when told to."""
     pauses_when_busy: bool = False
@@ -176,6 +179,8 @@ class ClientConfig:
     """The longest that a token of the chosen chain may be predicted to take."""
     min_tokens_per_s: float | None = None
     """The least that may be predicted."""
+    draft: str = "none"
+    """What guesses the next tokens: ``auto``, ``lookup``, ``none``, or a model's folder."""
     explains: bool = False
     """Whether `ChainChosen` tells why that chain was chosen."""
     wall_clock: Callable[[], float] = time.time

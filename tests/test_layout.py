@@ -25,7 +25,7 @@ TOP_LEVEL = {
 MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
-    {"types", "version"},
+    {"types", "version", "numerics"},
     {"errors"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "typer": {"cli"},
     "rich": {"cli"},
 }
-PURE = {"types", "errors", "version", "wire", "routing", "plan"}
+PURE = {"types", "numerics", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

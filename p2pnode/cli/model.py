@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from p2pnode.cli.exits import FAILED
-from p2pnode.cli.options import Json
+from p2pnode.cli.options import Home, Json
 from p2pnode.cli.output import Output
-from p2pnode.log import escape
+from p2pnode.config import home as find_home
 
 app = typer.Typer(help="Models that can be served.", rich_markup_mode=None)
 
@@ -23,31 +22,33 @@ def model() -> None:
 @app.command()
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="FAMILY|DIR", help="A transformers family, or a model folder.")
+        str,
+        typer.Argument(
+            metavar="FAMILY|DIR",
+            help="A transformers family, or a model folder; with --wire a model of any kind.",
+        ),
     ],
     *,
+    wire: Annotated[
+        Literal["int8"] | None,
+        typer.Option(
+            "--wire",
+            help="Compare the answers of the whole model with and without this coding between "
+            "its hops; `serve --wire` wants this passed.",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="With --wire: compare over this text."),
+    ] = None,
+    home: Home = None,
     json: Json = False,
 ) -> None:
     """Prove that a family can be split, on a tiny random model of it."""
-    from p2pnode.model.check import check_family  # heavy: torch
+    from p2pnode.cli import model_checks  # heavy: torch
 
-    result = check_family(name)
-    delta = result.max_delta_logit if isfinite(result.max_delta_logit) else None
     output = Output(as_json=json)
-    output.result(
-        {
-            "family": result.family,
-            "ok": result.ok,
-            "splits": list(result.splits),
-            "max_delta_logit": delta,
-            "reason": result.reason,
-        }
-    )
-    family = escape(result.family)
-    if not result.ok:
-        output.say(f"{family}: no; {escape(result.reason, 500)}")
-        raise typer.Exit(FAILED)
-    output.say(
-        f"{family}: yes; {len(result.splits)} ways to split it, "
-        f"logits differ by at most {delta:.1e} from the unsplit model's"
-    )
+    if wire is None:
+        model_checks.split(name, output)
+    else:
+        model_checks.wire(name, wire, text, find_home(home).cache, output)

@@ -47,6 +47,14 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option("--dtype", help="auto chooses by device and model size, and says what it took."),
 ]
+Wire = Annotated[
+    Literal["exact", "int8"],
+    typer.Option(
+        "--wire",
+        help="int8 halves what travels between hops, and changes answers a little: all hops of a "
+        "chain do it, or none. The model must have passed: p2pnode model check --wire int8.",
+    ),
+]
 Until = Annotated[
     ClockTime | None,
     typer.Option(
@@ -97,6 +105,7 @@ def serve(
     key: Key = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    wire: Wire = "exact",
     until: Until = None,
     max_sessions: MaxSessions = 64,
     vram: Vram = None,
@@ -113,6 +122,7 @@ def serve(
         layers=layers,
         device=device,
         dtype=dtype,
+        wire="" if wire == "exact" else wire,
         cache=cache,
         max_sessions=max_sessions,
         vram_bytes=vram,

@@ -16,14 +16,12 @@ from google.protobuf.message import DecodeError
 
 from p2pnode.errors import DaemonDied
 from p2pnode.net.libraries import p2pd_pb2 as pb
+from p2pnode.net.socket_stream import SocketStream
 
 TIMEOUT_S = 3.0
 GRACE_S = 0.5
 """The daemon is told to give up this much earlier, so that its reason arrives."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-STREAM_BUFFER_BYTES = 256 * 1024
-
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Refusal(Exception):
@@ -68,20 +66,20 @@ class Control:
         answer = await self._ask(pb.Request(type=pb.Request.LIST_PEERS))
         return [(peer.id, list(peer.addrs)) for peer in answer.peers]
 
-    async def open_stream(self, peer: bytes, protocol: str) -> Connection:
+    async def open_stream(self, peer: bytes, protocol: str) -> SocketStream:
         """Open a stream: the connection becomes it. Raises Refusal."""
         opening = pb.StreamOpenRequest(
             peer=peer, proto=[protocol], timeout=_whole_seconds(TIMEOUT_S)
         )
         request = pb.Request(type=pb.Request.STREAM_OPEN, streamOpen=opening)
         async with asyncio.timeout(TIMEOUT_S):
-            reader, writer = await self._open()
+            socket = await self._open()
             try:
-                await _exchange(reader, writer, request)
+                await _exchange(socket, request)
             except BaseException:
-                writer.close()
+                socket.close()
                 raise
-        return reader, writer
+        return socket
 
     async def accept_at(self, address: bytes, protocol: str) -> None:
         """Let the daemon hand inbound streams of a protocol to a socket of ours."""
@@ -90,49 +88,48 @@ class Control:
 
     async def _ask(self, request: Any, timeout_s: float = TIMEOUT_S) -> Any:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await self._open()
+            socket = await self._open()
             try:
-                return await _exchange(reader, writer, request)
+                return await _exchange(socket, request)
             finally:
-                writer.close()
+                socket.close()
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> SocketStream:
+        loop = asyncio.get_running_loop()
         try:
-            path, limit = str(self._socket), STREAM_BUFFER_BYTES
-            return await asyncio.open_unix_connection(path, limit=limit)
+            _, socket = await loop.create_unix_connection(SocketStream, str(self._socket))
         except OSError as error:
             raise DaemonDied(f"p2pd does not answer ({error.strerror})") from error
+        return socket
 
 
-async def read_stream_info(reader: asyncio.StreamReader) -> tuple[bytes, str]:
+async def read_stream_info(socket: SocketStream) -> tuple[bytes, str]:
     """Whose inbound stream this is, and its protocol. Raises DaemonDied."""
-    info = await _read(reader, pb.StreamInfo())
+    info = await _read(socket, pb.StreamInfo())
     return info.peer, info.proto
 
 
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Any
-) -> Any:
-    writer.write(_delimited(request.SerializeToString()))
-    answer = await _read(reader, pb.Response())
+async def _exchange(socket: SocketStream, request: Any) -> Any:
+    socket.write(_delimited(request.SerializeToString()))
+    answer = await _read(socket, pb.Response())
     if answer.type == pb.Response.ERROR:
         raise Refusal(answer.error.msg)
     return answer
 
 
-async def _read(reader: asyncio.StreamReader, message: Any) -> Any:
+async def _read(socket: SocketStream, message: Any) -> Any:
     """Read one message after its length, a varint."""
     num_bytes = shift = 0
     try:
         while True:
-            byte = (await reader.readexactly(1))[0]
+            byte = (await socket.read_exactly(1))[0]
             num_bytes |= (byte & 0x7F) << shift
             if num_bytes > MAX_MESSAGE_BYTES:
                 raise DaemonDied(f"p2pd sends a message of {num_bytes} bytes")
             if not byte & 0x80:
                 break
             shift += 7
-        message.ParseFromString(await reader.readexactly(num_bytes))
+        message.ParseFromString(await socket.read_exactly(num_bytes))
     except (OSError, EOFError) as error:
         raise DaemonDied("p2pd hung up") from error
     except DecodeError as error:

@@ -16,13 +16,14 @@ from typing import Any, Self
 
 from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net import addresses
-from p2pnode.net.control import STREAM_BUFFER_BYTES, TIMEOUT_S, Refusal, read_stream_info
+from p2pnode.net.control import TIMEOUT_S, Refusal, read_stream_info
 from p2pnode.net.dialling import binary, dial, listens, reason, seen_at
 from p2pnode.net.identity import Identity
 from p2pnode.net.libp2p_stream import LibP2PStream
 from p2pnode.net.libraries import Multiaddr, PeerID
 from p2pnode.net.p2pd import Daemon
 from p2pnode.net.run_folder import run_folder
+from p2pnode.net.socket_stream import SocketStream
 from p2pnode.net.transport import ByteStream, StreamHandler
 from p2pnode.net.unary import fail_calls, replicated
 from p2pnode.tasks import Tasks
@@ -103,9 +104,8 @@ class P2PTransport:
             self.p2p = await stack.enter_async_context(replicated(daemon.socket))
             # It ends by itself when hivemind's connection goes: from here on that is no accident.
             stack.callback(daemon.expect_end)
-            server = await asyncio.start_unix_server(
-                self._on_connection, self._accept_path(), limit=STREAM_BUFFER_BYTES
-            )
+            loop, path = asyncio.get_running_loop(), str(self._accept_path())
+            server = await loop.create_unix_server(lambda: SocketStream(self._on_socket), path)
             stack.callback(server.close)
             await self._tasks.__aenter__()
             self._stack = stack.pop_all()
@@ -167,16 +167,16 @@ class P2PTransport:
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises PeerLost, PeerTimeout or DaemonDied."""
         try:
-            reader, writer = await self._daemon.control.open_stream(binary(peer), protocol)
+            socket = await self._daemon.control.open_stream(binary(peer), protocol)
         except Refusal as error:
             raise PeerLost(peer, reason(error)) from error
         except TimeoutError as error:
             what = f"opened no stream within {TIMEOUT_S:g} s"
             raise PeerTimeout(peer, what) from error
         if not self._is_open:
-            writer.close()
+            socket.close()
             raise DaemonDied("the transport is closed")
-        return LibP2PStream(peer, reader, writer, self._streams)
+        return LibP2PStream(peer, socket, self._streams)
 
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Answer inbound streams of this protocol; each runs as a task of the transport."""
@@ -191,27 +191,27 @@ class P2PTransport:
     def _accept_path(self) -> Path:
         return self._daemon.folder / "accept.sock"
 
-    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _on_socket(self, socket: SocketStream) -> None:
         """The daemon hands us an inbound stream."""
         if not self._is_open or len(self._streams) >= MAX_STREAMS:
             log.warning("stream refused: num_streams=%d", len(self._streams))
-            writer.close()
+            socket.close()
             return
-        self._tasks.start(self._accept(reader, writer), "stream-in")
+        self._tasks.start(self._accept(socket), "stream-in")
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, socket: SocketStream) -> None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                peer_id, protocol = await read_stream_info(reader)
+                peer_id, protocol = await read_stream_info(socket)
             peer = PeerId.parse(PeerID(peer_id).to_base58())
         except (DaemonDied, TimeoutError, ValueError) as error:
             log.debug("stream not accepted: error=%s", error)
-            writer.close()
+            socket.close()
             return
         except BaseException:
-            writer.close()
+            socket.close()
             raise
-        stream = LibP2PStream(peer, reader, writer, self._streams)
+        stream = LibP2PStream(peer, socket, self._streams)
         try:
             await self._handlers[protocol](stream)
         except P2PNodeError as error:

@@ -4,6 +4,8 @@ Rules of a link:
 - both sides send `Hello` first; anything else first ends the link;
 - small messages are written at once; what is longer than a frame goes out frame by frame, taking
   turns with everything else, and waits while the peer does not read;
+- hidden states come from the socket into the memory that torch computes on, and leave from there;
+  they are coded where the link has a lossy coding, or is slower than coding without loss;
 - a link ends well by an END frame, else with the `PeerError` that says what happened;
 - silence is not an error of a stream: whoever needs to know watches the link or pings it.
 """
@@ -19,19 +21,14 @@ from typing import Any, Protocol
 
 from p2pnode.errors import PeerError, PeerLost, PeerMisbehaved, PeerTimeout, WireError
 from p2pnode.net.transport import ByteStream
-from p2pnode.types import PeerId
+from p2pnode.net.uplink import Uplink
+from p2pnode.types import PeerId, Tensor
 from p2pnode.wire.codec import MAX_HEADER_BYTES
-from p2pnode.wire.frames import (
-    END,
-    MAX_FRAME_BYTES,
-    MAX_MESSAGE_BYTES,
-    PREFIX,
-    Assembler,
-    Prefix,
-    end_frame,
-    frames,
-)
+from p2pnode.wire.coding import LOSSY, Buffers, choose
+from p2pnode.wire.frames import END, PREFIX, Assembler, FrameWriter, Prefix, end_frame, frames
 from p2pnode.wire.messages import PROTOCOL_VERSION, Hello, Ping, Pong
+from p2pnode.wire.padding import Padding
+from p2pnode.wire.reader import END_OF_STREAM, FrameReader
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +61,12 @@ class Link:
         self.rtt_s: float | None = None
         self.is_inbound = False
         """Whether the peer has opened it."""
-        self.received_at = 0.0
-        """When the last bytes came, in the loop's time."""
+        self.received_at = 0.0  # when the last bytes came, in the loop's time
+        self.uplink = Uplink()
         self._events = events
-        self._queue: deque[Iterator[bytes | memoryview]] = deque()
+        self._assembler = Assembler()
+        self._reader = FrameReader(self._assembler)
+        self._queue: deque[Iterator[Buffers]] = deque()
         self._wake = asyncio.Event()
         self._undrained_bytes = 0
         self._channel = 0
@@ -78,6 +77,13 @@ class Link:
         self._pings: dict[int, float] = {}
         self._answers: dict[int, asyncio.Future[float]] = {}
         self._clock = asyncio.get_running_loop().time
+
+    def agree_on(self, lossy: str) -> None:
+        """Code hidden states so, both ways: the numerics class of our sessions says it.
+
+        A coding that we do not know is none: what comes so ends the link.
+        """
+        self._assembler.lossy = lossy if lossy in LOSSY else ""
 
     @property
     def is_watched(self) -> bool:
@@ -97,12 +103,11 @@ class Link:
             self.end(PeerTimeout(self.peer, f"{MAX_QUEUED_MESSAGES} messages wait to be read"))
             raise PeerLost(self.peer, "it has stopped reading")
         self._channel = self._channel % 0xFFFF_FFFF + 1
-        pieces = list(frames(message, self._channel))
-        if self._queue or len(pieces) > 2 or self._undrained_bytes > MAX_UNDRAINED_BYTES:
-            self._queue.append(iter(pieces))
+        writer = FrameWriter(message, self._channel, self._coding)
+        if self._queue or not writer.is_single or self._undrained_bytes > MAX_UNDRAINED_BYTES:
+            self._queue.append(writer.turns())
         else:
-            for piece in pieces:
-                self._write(piece)
+            self._write(*next(writer.turns()))
         if self._queue or self._undrained_bytes > MAX_UNDRAINED_BYTES:
             self._wake.set()
 
@@ -121,10 +126,9 @@ class Link:
         hello = Hello(
             version=PROTOCOL_VERSION, software=software, nonce=os.urandom(16), credentials=b""
         )
-        for piece in frames(hello, self._channel):
-            self._write(piece)
+        self._write(*frames(hello, self._channel))
         try:
-            theirs = await self._read_message(Assembler(max_message_bytes=0), MAX_HEADER_BYTES)
+            theirs = await self._read_greeting()
         except WireError as error:
             raise PeerMisbehaved(self.peer, str(error)) from error
         if not isinstance(theirs, Hello):
@@ -180,41 +184,65 @@ class Link:
         self._write(end_frame())
         await self.stream.drain()
 
-    def _write(self, piece: bytes | memoryview) -> None:
-        self.stream.write(piece)
-        self._undrained_bytes += len(piece)
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        self.stream.write(*pieces)
+        self._undrained_bytes += sum(map(len, pieces))
+
+    def _coding(self, tensor: Tensor) -> str:
+        """How a tensor goes out."""
+        return choose(
+            tensor,
+            lossy=self._assembler.lossy,
+            up_bytes_per_s=self.uplink.bytes_per_s,
+            coding_bytes_per_s=self.uplink.coding_bytes_per_s,
+        )
+
+    async def _read_greeting(self) -> Any:
+        """The first message: small, and without a tensor."""
+        prefix = Prefix.parse(await self.stream.read_exactly(PREFIX.size))
+        if prefix.num_bytes > MAX_HEADER_BYTES or prefix.flags & END:
+            raise WireError(f"frame of {prefix.num_bytes} bytes, at most {MAX_HEADER_BYTES}")
+        data = await self.stream.read_exactly(prefix.num_bytes)
+        return Assembler(max_message_bytes=0).add(prefix, data)
 
     async def _receive(self) -> None:
-        assembler = Assembler(MAX_MESSAGE_BYTES)
         try:
-            while True:
-                message = await self._read_message(assembler, MAX_FRAME_BYTES)
-                if message is None:
-                    return self.end(PeerLost(self.peer, "it closed the link"))
-                if isinstance(message, Ping):
-                    self.send(Pong(number=message.number))
-                elif isinstance(message, Pong):
-                    self._on_pong(message)
-                else:
-                    self._events.on_message(self, message)
-        except WireError as error:
-            self.end(PeerMisbehaved(self.peer, str(error)))
+            await self.stream.receive(self)
         except PeerError as error:
             self.end(error)
 
-    async def _read_message(self, assembler: Assembler, max_frame_bytes: int) -> Any:
-        """The next whole message; None after END."""
-        read = self.stream.read_exactly
-        while True:
-            prefix = Prefix.parse(await read(PREFIX.size))
-            if prefix.num_bytes > max_frame_bytes:
-                raise WireError(f"frame of {prefix.num_bytes} bytes, at most {max_frame_bytes}")
-            if prefix.flags & END:
-                return None
-            message = assembler.add(prefix, await read(prefix.num_bytes))
+    def buffer(self) -> memoryview:
+        """Where the next bytes go (`transport.Sink`)."""
+        return self._reader.buffer()
+
+    def filled(self, num_bytes: int) -> None:
+        """Bytes came (`transport.Sink`): tell what messages they complete."""
+        if self.error is None:
             self.received_at = self._clock()
-            if message is not None:
-                return message
+            try:
+                self._read(num_bytes)
+            except WireError as error:
+                self.end(PeerMisbehaved(self.peer, str(error)))
+            except PeerError as error:
+                self.end(error)
+        if self.error is not None:
+            self._reader = FrameReader(self._assembler)  # what still comes goes nowhere
+
+    def _read(self, num_bytes: int) -> None:
+        for message in self._reader.filled(num_bytes):
+            self._on_message(message)
+            if self.error is not None:
+                return
+
+    def _on_message(self, message: Any) -> None:
+        if message is END_OF_STREAM:
+            self.end(PeerLost(self.peer, "it closed the link"))
+        elif isinstance(message, Ping):
+            self.send(Pong(number=message.number))
+        elif isinstance(message, Pong):
+            self._on_pong(message)
+        elif not isinstance(message, Padding):
+            self._events.on_message(self, message)
 
     async def _pump(self) -> None:
         try:
@@ -229,15 +257,14 @@ class Link:
     async def _send_turn(self) -> None:
         """One frame of the message whose turn it is, then wait for room."""
         if self._queue:
-            pieces = self._queue.popleft()
-            prefix = next(pieces, None)
-            if prefix is not None:
-                self._write(prefix)
-                body = next(pieces, None)
-                if body is not None:
-                    self._write(body)
-                self._queue.append(pieces)
+            turns = self._queue.popleft()
+            buffers = next(turns, None)
+            if buffers is not None:
+                self._write(*buffers)
+                self._queue.append(turns)
+        began = self._clock()
         await self.stream.drain()
+        self.uplink.sent(self._undrained_bytes, began, self._clock())
         self._undrained_bytes = 0
 
     def _send_ping(self) -> int:

@@ -8,16 +8,17 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from p2pnode.errors import P2PNodeError, PeerError, PeerLost, PeerTimeout
+from p2pnode.net.doors import Doors
 from p2pnode.net.link import Link, LinkEvents
 from p2pnode.net.transport import ByteStream, Transport
 from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import CHAIN, CONTROL
+from p2pnode.wire.padding import padding
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,6 @@ SILENT_AFTER_S = 4.0
 UNUSED_AFTER_S = 120.0
 """An inbound control link without a word for so long is closed."""
 _Open = Callable[[PeerId], Awaitable[Link]]
-
-
-@dataclass(slots=True)
-class _Door:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    num_users: int = 0
 
 
 class Links:
@@ -58,14 +53,21 @@ class Links:
         connect_timeout_s: float,
         heartbeat: tuple[float, float],
         control_events: LinkEvents | None = None,
+        lossy: str = "",
+        up_bytes_per_s: float = 0.0,
+        pads: bool = False,
     ) -> None:
+        """lossy: the coding of hidden states; pads: fill the window of chain links we open."""
         self._transport = transport
         self._events = {CHAIN: events, CONTROL: control_events or events}
         self._software = software
         self._connect_timeout_s = connect_timeout_s
         self._heartbeat = heartbeat
+        self._lossy = lossy
+        self._up_bytes_per_s = up_bytes_per_s
+        self._pads = pads
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
-        self._doors: dict[PeerId, _Door] = {}
+        self._doors = Doors()
         self._shunned: dict[PeerId, float] = {}
         self._tasks = Tasks()
         self._inbound: Counter[tuple[PeerId, str]] = Counter()
@@ -113,7 +115,7 @@ class Links:
 
         Raises PeerLost, PeerTimeout or PeerMisbehaved. Many callers at once open one link.
         """
-        async with self._through_the_door(peer):
+        async with self._doors.through(peer):
             link, control = self.get(peer), self.get(peer, CONTROL)
             if link is not None and control is not None:
                 control.watch(*self._heartbeat)
@@ -126,7 +128,7 @@ class Links:
 
         Raises PeerLost, PeerTimeout or PeerMisbehaved.
         """
-        async with self._through_the_door(peer):
+        async with self._doors.through(peer):
             link = self.get(peer, CONTROL)
             if link is not None:
                 return link
@@ -152,19 +154,6 @@ class Links:
         now = asyncio.get_running_loop().time()
         self._shunned = {other: until for other, until in self._shunned.items() if until > now}
         self._shunned[peer] = now + for_s
-
-    @asynccontextmanager
-    async def _through_the_door(self, peer: PeerId) -> AsyncIterator[None]:
-        """One at a time opens links to a peer."""
-        door = self._doors.setdefault(peer, _Door())
-        door.num_users += 1
-        try:
-            async with door.lock:
-                yield
-        finally:
-            door.num_users -= 1
-            if not door.num_users:
-                del self._doors[peer]
 
     @asynccontextmanager
     async def _deadline(self, peer: PeerId) -> AsyncIterator[None]:
@@ -196,16 +185,27 @@ class Links:
         existing = self.get(peer, traffic)
         if existing is not None:
             return existing
-        link = Link(await self._transport.open_stream(peer, traffic), traffic, self)
+        link = self._link(await self._transport.open_stream(peer, traffic), traffic)
         try:
             await link.greet(self._software)
         except BaseException:
             link.stream.close()
             raise
         self._start(link)
+        if self._pads and traffic == CHAIN:
+            link.send(padding())
+        return link
+
+    def _link(self, stream: ByteStream, traffic: str) -> Link:
+        link = Link(stream, traffic, self)
+        link.agree_on(self._lossy)
+        link.uplink.announced_bytes_per_s = self._up_bytes_per_s
         return link
 
     def _start(self, link: Link) -> asyncio.Task[None]:
+        if self._is_closing:
+            link.stream.close()
+            raise PeerLost(link.peer, "we close our links")
         self._links.setdefault((link.peer, link.traffic), []).append(link)
         return self._tasks.start(link.run(), name=f"link-{link.peer.short}")
 
@@ -216,7 +216,7 @@ class Links:
         if self._inbound.total() >= MAX_INBOUND or self._inbound[key] >= MAX_INBOUND_PER_PEER:
             log.warning("too many links, one refused: peer=%s", stream.peer.short)
             return
-        link = Link(stream, traffic, self)
+        link = self._link(stream, traffic)
         link.is_inbound = True
         self._inbound[key] += 1
         try:
@@ -269,7 +269,7 @@ class Links:
     async def _watch_again(self, peer: PeerId) -> None:
         """The control link of a session's peer went, the chain link did not: open another."""
         try:
-            async with self._through_the_door(peer):
+            async with self._doors.through(peer):
                 async with self._deadline(peer):
                     control = await self._open(peer, CONTROL)
                 control.watch(*self._heartbeat)

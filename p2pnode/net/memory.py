@@ -230,7 +230,7 @@ class MemoryNetwork:
         """The daemons give up: both ends of every stream between the two are gone."""
         self._connected.discard(frozenset((a, b)))
         for stream in [s for s in self._streams if {s.local, s.peer} == {a, b}]:
-            stream.receive(None)
+            stream.arrive(None)
 
     def _pipes(self) -> Iterable[Pipe]:
         # A pipe outlives its sender's end, so it is found at the receiver's.

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Protocol
 
 from p2pnode.errors import PeerLost
+from p2pnode.net.transport import Sink
 from p2pnode.types import PeerId
 
 HIGH_WATER_BYTES = 1_200_000
@@ -116,7 +117,7 @@ class Pipe:
         if self._weather.is_blocked(self.sender, self.target.local):
             return
         while self._in_flight and self._in_flight[0][0] <= until:
-            self.target.receive(self._in_flight.popleft()[1])
+            self.target.arrive(self._in_flight.popleft()[1])
         if self._in_flight:
             self._schedule(self._in_flight[0][0])
 
@@ -163,11 +164,26 @@ class MemoryStream:
         self.inbound.on_read(num_bytes)
         return data
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def receive(self, sink: Sink) -> None:
+        """See `transport.ByteStream.receive`."""
+        while True:
+            while self._received and not self._is_closed:
+                buffer = sink.buffer()
+                size = min(len(buffer), len(self._received))
+                buffer[:size] = self._received[:size]
+                del self._received[:size]
+                self.inbound.on_read(size)
+                sink.filled(size)
+            self._check_open()
+            self._readable.clear()
+            await self._readable.wait()
+
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Send without waiting; raises PeerLost when the stream has ended or was closed."""
         self._check_open()
+        data = b"".join(pieces)
         if data:
-            self.outbound.send(bytes(data))
+            self.outbound.send(data)
 
     async def drain(self) -> None:
         """Wait until little is unread; raises PeerLost."""
@@ -190,7 +206,7 @@ class MemoryStream:
         self.outbound.discard()
         self._weather.forget(self)
 
-    def receive(self, data: bytes | None) -> None:
+    def arrive(self, data: bytes | None) -> None:
         """Bytes arrive; None is the end of the stream."""
         if data is None:
             self._is_ended = True

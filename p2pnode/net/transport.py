@@ -14,6 +14,18 @@ from typing import Protocol
 from p2pnode.types import PeerId
 
 
+class Sink(Protocol):
+    """Where the bytes of a stream go, without a copy in between."""
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes are to be put; never empty."""
+        ...
+
+    def filled(self, num_bytes: int) -> None:
+        """So many were put there; must not block."""
+        ...
+
+
 class ByteStream(Protocol):
     """One bidirectional stream to one authenticated peer."""
 
@@ -26,8 +38,18 @@ class ByteStream(Protocol):
         """Read so many bytes; raises PeerLost when the stream ends before."""
         ...
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand bytes to the stream without waiting; raises PeerLost when it is known to be gone."""
+    async def receive(self, sink: Sink) -> None:
+        """Put all that comes into the sink's buffers until cancelled; raises PeerLost at the end.
+
+        While nobody reads or receives, the peer has to wait.
+        """
+        ...
+
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Hand bytes to the stream without waiting; raises PeerLost when it is known to be gone.
+
+        They must not change afterwards: they may be sent later, from where they are.
+        """
         ...
 
     async def drain(self) -> None:

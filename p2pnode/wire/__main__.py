@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from p2pnode.wire import messages, records
+from p2pnode.wire import messages, padding, records
 from p2pnode.wire.codec import kinds
 
 
 def table() -> str:
     """One line per kind: its fields, and the first line of its contract."""
-    lines = [f"{messages.CHAIN} {messages.CONTROL} {records.__name__.rpartition('.')[2]}"]
+    others = (each.__name__.rpartition(".")[2] for each in (padding, records))
+    lines = [f"{messages.CHAIN} {messages.CONTROL} {' '.join(others)}"]
     for kind in kinds():
         first = (kind.cls.__doc__ or "").strip().splitlines()[0]
         lines.append(f"{kind.name:13} {', '.join(kind.readers)}\n{'':13} {first}")

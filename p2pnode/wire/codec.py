@@ -2,7 +2,8 @@
 
 A message is a keyword-only frozen dataclass marked ``@message("kind")``. Its header is one msgpack
 map: ``kind`` and every field by name. At most one field is a `Tensor`; the header holds only its
-dtype and shape, its bytes travel beside the header and are never copied into msgpack.
+dtype and shape, and the coding where it has one (`wire.coding`); its bytes travel beside the
+header and are never copied into msgpack.
 
 Strict means: unknown kind, missing or extra field, wrong type (``True`` is no int), a value out of
 range, too long, trailing bytes: `WireError`, naming kind and field. Sizes are checked before
@@ -12,9 +13,7 @@ anything of that size is built.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import types
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
@@ -22,15 +21,11 @@ from typing import Any, TypeVar, dataclass_transform
 import msgpack
 
 from p2pnode.errors import WireError
-from p2pnode.types import DTYPE_BYTES, LayerRange, PeerId, Tensor
+from p2pnode.types import DTYPE_BYTES, Tensor
+from p2pnode.wire.coding import CODINGS
+from p2pnode.wire.fields import Reader, Writer, reader, writer
 
 MAX_HEADER_BYTES = 16 * 1024
-MAX_TEXT_BYTES = 2048
-MAX_ITEMS = 64
-MAX_INT = (1 << 63) - 1
-
-Reader = Callable[[Any], Any]
-Writer = Callable[[Any], Any]
 
 T = TypeVar("T")
 
@@ -74,8 +69,8 @@ def register_kind(name: str, cls: type) -> None:
     kind = Kind(
         name=name,
         cls=cls,
-        readers={field: _reader(hints[field]) for field in fields},
-        writers=tuple((field, _writer(hints[field])) for field in fields),
+        readers={field: reader(hints[field]) for field in fields},
+        writers=tuple((field, writer(hints[field])) for field in fields),
         tensor=tensors[0] if tensors else None,
     )
     _KINDS[name] = _KIND_OF[cls] = kind
@@ -86,9 +81,17 @@ def kinds() -> tuple[Kind, ...]:
     return tuple(_KINDS.values())
 
 
-def encode(value: object) -> tuple[bytes, memoryview]:
-    """The header of a message, and the bytes of its tensor (empty without one).
+def tensor_of(value: object) -> Tensor | None:
+    """The tensor of a message, if it has one."""
+    name = _KIND_OF[type(value)].tensor
+    tensor: Tensor | None = getattr(value, name) if name else None
+    return tensor
 
+
+def encode(value: object, coding: str = "") -> tuple[bytes, memoryview]:
+    """The header of a message, and the bytes of its tensor (empty without one), not yet coded.
+
+    coding: how the tensor's bytes will be coded; empty: not at all
     Raises WireError when the header would be too long.
     """
     kind = _KIND_OF[type(value)]
@@ -96,6 +99,8 @@ def encode(value: object) -> tuple[bytes, memoryview]:
     for name, write in kind.writers:
         item = getattr(value, name)
         header[name] = item if write is None or item is None else write(item)
+    if coding and kind.tensor:
+        header[kind.tensor].append(coding)
     packed = msgpack.packb(header)
     if len(packed) > MAX_HEADER_BYTES:
         raise WireError(f"{kind.name}: header of {len(packed)} bytes, at most {MAX_HEADER_BYTES}")
@@ -113,21 +118,51 @@ class Pending:
     @property
     def num_bytes(self) -> int:
         """How many tensor bytes the header announces; not yet checked against any limit."""
-        described = self.values[self.kind.tensor] if self.kind.tensor else None
+        described = self._described
         if described is None:
             return 0
-        dtype, shape = described
+        dtype, shape, _ = described
         return int(math.prod(shape)) * DTYPE_BYTES.get(dtype, 0)
+
+    @property
+    def coding(self) -> str:
+        """The name of the coding; empty when there is none."""
+        described = self._described
+        return described[2] if described else ""
+
+    @property
+    def block_bytes(self) -> int:
+        """Plain bytes that a frame stands for; 0 where the coding is not for such a tensor."""
+        try:
+            return CODINGS[self.coding].block_bytes(*self._layout)
+        except ValueError:
+            return 0
+
+    def decode_block(self, coded: memoryview, plain: memoryview) -> None:
+        """Fill ``plain`` with what the bytes of a frame stand for; raises WireError."""
+        try:
+            CODINGS[self.coding].decode(coded, plain, *self._layout)
+        except ValueError as error:
+            raise WireError(f"{self.kind.name}: {error}") from error
+
+    @property
+    def _layout(self) -> tuple[str, int]:
+        """Dtype, and width of a row."""
+        dtype, shape, _ = self._described or ("", (), "")
+        return dtype, shape[-1] if shape else 0
+
+    @property
+    def _described(self) -> tuple[str, tuple[int, ...], str] | None:
+        return self.values[self.kind.tensor] if self.kind.tensor else None
 
     def finish(self, body: bytes | bytearray | memoryview) -> Any:
         """The message; raises WireError unless the bytes fit the header."""
-        kind, values = self.kind, self.values
-        described = values[kind.tensor] if kind.tensor else None
+        kind, values, described = self.kind, self.values, self._described
         if described is None and len(body):
             raise WireError(f"{kind.name}: {len(body)} bytes beside a message without a tensor")
         try:
             if described is not None:
-                dtype, shape = described
+                dtype, shape, _ = described
                 values = {**values, kind.tensor or "": Tensor(dtype, shape, body)}
             return kind.cls(**values)
         except ValueError as error:
@@ -135,8 +170,11 @@ class Pending:
 
 
 def decode(header: bytes | memoryview, body: bytes | bytearray | memoryview = b"") -> Any:
-    """The message of a header and the bytes beside it; raises WireError."""
-    return decode_header(header).finish(body)
+    """The message of a header and the plain bytes beside it; raises WireError."""
+    pending = decode_header(header)
+    if pending.coding:
+        raise WireError(f"{pending.kind.name}: coded outside of frames")
+    return pending.finish(body)
 
 
 def decode_header(header: bytes | memoryview) -> Pending:
@@ -161,116 +199,3 @@ def decode_header(header: bytes | memoryview) -> Pending:
         except (ValueError, TypeError) as error:
             raise WireError(f"{kind.name}.{name}: {error}") from error
     return Pending(kind, values)
-
-
-# --- one reader and one writer per type of field
-
-
-def _reader(hint: Any) -> Reader:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        inner = _reader(next(arg for arg in args if arg is not types.NoneType))
-        return lambda value: None if value is None else inner(value)
-    if origin is tuple:
-        return functools.partial(_read_items, _reader(args[0]))
-    if dataclasses.is_dataclass(hint) and hint not in (Tensor, LayerRange):
-        hints = typing.get_type_hints(hint)
-        readers = {f.name: _reader(hints[f.name]) for f in dataclasses.fields(hint)}
-        return functools.partial(_read_nested, hint, readers)
-    return _SIMPLE[hint]
-
-
-def _writer(hint: Any) -> Writer | None:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _writer(next(arg for arg in args if arg is not types.NoneType))
-    if origin is tuple:
-        inner = _writer(args[0])
-        return list if inner is None else lambda items: [inner(item) for item in items]
-    if hint is Tensor:
-        return lambda tensor: [tensor.dtype, list(tensor.shape)]
-    if hint is LayerRange:
-        return lambda layers: [layers.start, layers.stop]
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        parts = [(f.name, _writer(hints[f.name])) for f in dataclasses.fields(hint)]
-        return functools.partial(_write_nested, parts)
-    return None
-
-
-def _write_nested(parts: list[tuple[str, Writer | None]], value: object) -> dict[str, Any]:
-    out = {}
-    for name, write in parts:
-        item = getattr(value, name)
-        out[name] = item if write is None or item is None else write(item)
-    return out
-
-
-def _read_nested(cls: Any, readers: dict[str, Reader], value: Any) -> Any:
-    if type(value) is not dict or value.keys() != readers.keys():
-        raise ValueError(f"is not a {cls.__name__}")
-    return cls(**{field: read(value[field]) for field, read in readers.items()})
-
-
-def _read_items(read: Reader, value: Any) -> tuple[Any, ...]:
-    if type(value) is not list or len(value) > MAX_ITEMS:
-        raise ValueError(f"is not a list of at most {MAX_ITEMS} items")
-    return tuple([read(item) for item in value])
-
-
-def _read_int(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_INT:
-        raise ValueError("is not an integer from 0 to 2^63 - 1")
-    return value
-
-
-def _read_float(value: Any) -> float:
-    if type(value) is not float or not math.isfinite(value):
-        raise ValueError("is not a finite float")
-    return value
-
-
-def _read_bool(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError("is not true or false")
-    return value
-
-
-def _read_str(value: Any) -> str:
-    if type(value) is not str or len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise ValueError(f"is not a text of at most {MAX_TEXT_BYTES} bytes")
-    return value
-
-
-def _read_bytes(value: Any) -> bytes:
-    if type(value) is not bytes or len(value) > MAX_TEXT_BYTES:
-        raise ValueError(f"is not at most {MAX_TEXT_BYTES} bytes")
-    return value
-
-
-def _read_peer(value: Any) -> PeerId:
-    return PeerId.parse(_read_str(value))
-
-
-def _read_layers(value: Any) -> LayerRange:
-    if type(value) is not list or len(value) != 2:
-        raise ValueError("is not [start, stop]")
-    return LayerRange(_read_int(value[0]), _read_int(value[1]))
-
-
-def _read_tensor(value: Any) -> tuple[str, tuple[int, ...]]:
-    if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
-        raise ValueError("is not [dtype, shape]")
-    return value[0], _read_items(_read_int, value[1])
-
-
-_SIMPLE: dict[Any, Reader] = {
-    int: _read_int,
-    float: _read_float,
-    bool: _read_bool,
-    str: _read_str,
-    bytes: _read_bytes,
-    PeerId: _read_peer,
-    LayerRange: _read_layers,
-    Tensor: _read_tensor,
-}

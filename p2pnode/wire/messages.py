@@ -5,9 +5,12 @@ chain's members know, ``layer`` the first layer that the hop runs (one peer may 
 
 Positions count tokens: a step at ``position`` feeds the tokens ``position, position + 1, ...``.
 The **epoch** numbers the chain's configurations. `Open` and `Reroute` set it; a step or an answer
-of an older one is dropped. ``send_from`` says below which position outputs are computed and
-journalled but not sent on: that is how a replacement is rebuilt without disturbing its successors,
-and how a standby, which sends nothing at all, keeps up with the hop that it stands by for.
+of an older one is dropped. The **branch** counts, within an epoch, how often guesses turned out
+wrong: the first step of a new one replaces all that is held from its position on, and what is still
+under way of an older one is dropped. ``send_from`` says below which position outputs are computed
+and journalled but not sent on: that is how a replacement is rebuilt without disturbing its
+successors, and how a standby, which sends nothing at all, keeps up with the hop that it stands by
+for.
 """
 
 from __future__ import annotations
@@ -94,11 +97,29 @@ class Step:
     epoch: int
     position: int
     """Tokens already in your cache; truncate to it if you hold more."""
+    branch: int = 0
+    num_guessed: int = 0
+    """So many tokens before the end of this step, of it and of earlier ones, are guesses."""
     entry: Tensor
     """int64 token ids [tokens] for a hop that embeds, else hidden [tokens, hidden_size]."""
 
     def __post_init__(self) -> None:
         check_session(self.session)
+
+
+@message("cut")
+class Cut:
+    """Client to each hop: guesses were wrong. Drop what you hold, and what waits, from here on.
+
+    Ahead of the step that replaces it, which takes its time through the chain.
+    """
+
+    session: bytes
+    layer: int
+    epoch: int
+    branch: int
+    """The new one."""
+    position: int
 
 
 @message("result")
@@ -112,6 +133,7 @@ class Result:
     layer: int
     """The first layer of the hop that says so."""
     epoch: int
+    branch: int = 0
     position: int
     token_ids: tuple[int, ...]
     """One per position; empty when the client keeps the head."""
@@ -126,6 +148,7 @@ class Progress:
     session: bytes
     layer: int
     epoch: int
+    branch: int = 0
     position: int
     """Cumulative: outputs below it are computed and journalled."""
     replays_from: int
