@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from p2pnode.cli.generate import (
+    Draft,
     Head,
     MaxTokenMs,
     MaxTokens,
@@ -35,6 +36,7 @@ def chat(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
     head: Head = "remote",
+    draft: Draft = "auto",
     max_token_ms: MaxTokenMs = None,
     min_tokens_per_s: MinTokensPerS = None,
     home: Home = None,
@@ -54,6 +56,7 @@ def chat(
         cache=swarm.home.cache,
         max_token_s=seconds(max_token_ms),
         min_tokens_per_s=min_tokens_per_s,
+        draft=draft,
     )
     client = Client(model=model, head=head, config=config)
     talk(client, history, options)

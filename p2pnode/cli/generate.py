@@ -35,6 +35,14 @@ Head = Annotated[
     Literal["remote", "local"],
     typer.Option("--head", help="local keeps prompt and answer tokens on this machine."),
 ]
+Draft = Annotated[
+    str,
+    typer.Option(
+        "--draft",
+        metavar="auto|lookup|none|FOLDER",
+        help="What guesses the next tokens, so that they come sooner; never changes the text.",
+    ),
+]
 MaxTokenMs = Annotated[
     float | None,
     typer.Option(
@@ -51,7 +59,10 @@ MinTokensPerS = Annotated[
 ]
 Explain = Annotated[
     bool,
-    typer.Option("--explain", help="Show why these peers were chosen, and who came next."),
+    typer.Option(
+        "--explain",
+        help="Show why these peers were chosen, who came next, and how steady they have been.",
+    ),
 ]
 
 
@@ -69,6 +80,7 @@ def generate(
     stop: Stop = None,
     seed: Seed = None,
     head: Head = "remote",
+    draft: Draft = "auto",
     max_token_ms: MaxTokenMs = None,
     min_tokens_per_s: MinTokensPerS = None,
     explain: Explain = False,
@@ -95,6 +107,7 @@ def generate(
         cache=swarm.home.cache,
         max_token_s=seconds(max_token_ms),
         min_tokens_per_s=min_tokens_per_s,
+        draft=draft,
         explains=explain,
     )
     client = Client(model=model, head=head, config=config)

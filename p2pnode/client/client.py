@@ -11,12 +11,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from p2pnode.client.events import ChainChosen, Done, Event, Token
-from p2pnode.client.model import ClientModel, find_client_model
+from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Times, done
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
@@ -26,6 +27,7 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
+from p2pnode.pipeline.speculation import Drafter
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
@@ -54,17 +56,19 @@ class Client:
         join: Sequence[str] = (),
         model: str | None = None,
         head: str = "remote",
+        draft: str = AUTO,
         folder: Path | None = None,
         config: ClientConfig | None = None,
         network: Network | None = None,
     ) -> None:
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or _config(tuple(join), folder)
+        self._config = config or _config(tuple(join), folder, draft)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network
         self._sessions: dict[bytes, ChainSession] = {}
+        self._session_type = ChainSession
         self._experience = Experience()
         self._stack = AsyncExitStack()
         self._tasks: Tasks
@@ -105,8 +109,14 @@ class Client:
             self._tasks = await stack.enter_async_context(Tasks())
             self._tasks.start(gossip.run(self._links), name="gossip")
             self.model = await find_client_model(
-                self._reader, self._model_name, config.cache, with_ends=self._has_local_head
+                self._reader,
+                self._model_name,
+                config.cache,
+                with_ends=self._has_local_head,
+                draft=config.draft,
             )
+            if self.model.draft is not None:
+                await stack.enter_async_context(self.model.draft)
             self._stack = stack.pop_all()
         return self
 
@@ -136,10 +146,12 @@ class Client:
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
+        drafter: Drafter | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
 
-        prompt: text, token ids, or chat messages. Closing the iterator (or cancelling the task)
+        prompt: text, token ids, or chat messages; drafter: guesses ahead, in the place of the
+        client's own. Closing the iterator (or cancelling the task)
         frees every hop at once. Raises BadRequest, PromptTooLong, or NoChain, which then carries
         the text so far.
         """
@@ -151,11 +163,13 @@ class Client:
         pieces: list[str] = []
         finish_reason = "length"
         router = self._router()
-        session = self._session(router, prompt_ids, max_tokens, sampling or Sampling())
+        sampling = sampling or Sampling()
+        drafter = drafter or self.model.drafter(sampling)
+        session = self._session(router, prompt_ids, max_tokens, sampling, drafter)
         chain: Chain | None = None
         try:
             async with session:
-                for _ in range(max_tokens):
+                for index in range(len(prompt_ids), len(prompt_ids) + max_tokens):
                     token_id = await session.next_token()
                     times.note(clock())
                     if session.chain is not None and session.chain is not chain:
@@ -163,12 +177,13 @@ class Client:
                         yield ChainChosen(chain, session.failovers, router.explain())
                     is_end = token_id in self.model.codec.eos_token_ids
                     pieces.append("" if is_end else text.push(token_id))
-                    yield Token(len(session.token_ids) - 1, token_id, pieces[-1])
+                    yield Token(index, token_id, pieces[-1])
                     if is_end or text.stopped:
                         finish_reason = "stop"
                         break
             pieces.append(text.finish())
-            yield done(session, self._links, len(prompt_ids), "".join(pieces), finish_reason, times)
+            end = done(session, self._links, len(prompt_ids), "".join(pieces), finish_reason, times)
+            yield replace(end, peers=router.peers_seen())
         except NoChain as error:
             error.text = "".join(pieces) + text.finish()
             error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
@@ -209,10 +224,15 @@ class Client:
         )
 
     def _session(
-        self, router: SwarmRouter, prompt: list[int], max_tokens: int, sampling: Sampling
+        self,
+        router: SwarmRouter,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        drafter: Drafter | None,
     ) -> ChainSession:
         config = self._config
-        session = ChainSession(
+        session = self._session_type(
             links=self._links,
             tasks=self._tasks,
             router=router,
@@ -230,6 +250,7 @@ class Client:
             prompt=prompt,
             max_new_tokens=max_tokens,
             ends=self.model.ends,
+            drafter=drafter,
         )
         self._sessions[session.id] = session
         return session
@@ -265,11 +286,11 @@ class Client:
             self._on_draining(peer)
 
 
-def _config(join: tuple[str, ...], folder: Path | None) -> ClientConfig:
+def _config(join: tuple[str, ...], folder: Path | None, draft: str) -> ClientConfig:
     addresses = tuple(address for each in join for address in read_join(each))
     place = home(folder)
     swarm = SwarmConfig(home=place, join=addresses, starts_swarm=False)
-    return ClientConfig(swarm=swarm, cache=place.cache)
+    return ClientConfig(swarm=swarm, cache=place.cache, draft=draft)
 
 
 def _real_network(config: ClientConfig) -> Network:

@@ -10,6 +10,7 @@ from typing import Self
 from p2pnode.model.block import Block
 from p2pnode.model.sampler import sample
 from p2pnode.model.tensor import from_torch, to_torch
+from p2pnode.numerics import Numerics
 from p2pnode.types import LayerRange, ModelSpec, Sampling, Tensor
 
 
@@ -23,7 +24,7 @@ class LocalEnds:
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, numerics: str) -> Self:
         """Read embedding, norm and head; raises ModelFilesError, ModelUnsupported."""
-        dtype = numerics.partition("+")[0]
+        dtype = Numerics.parse(numerics).dtype
         return cls(Block.load(folder, spec, LayerRange(0, 0), device="cpu", dtype=dtype))
 
     async def embed(self, token_ids: list[int], position: int) -> Tensor:

@@ -6,15 +6,25 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pnode.errors import BadRequest, NoChain, UnknownModel
-from p2pnode.model.source import ModelFiles, find_model
+from p2pnode.model.source import ModelFiles, builtin_draft, find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.model.text import TextCodec
+from p2pnode.pipeline.lookup import Lookup
 from p2pnode.pipeline.roles import Ends
+from p2pnode.pipeline.speculation import Drafter
 from p2pnode.swarm.model import only_model
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.types import LayerRange, ModelSpec, SwarmView
+from p2pnode.types import LayerRange, ModelSpec, Sampling, SwarmView
+
+if TYPE_CHECKING:
+    from p2pnode.client.draft import DraftModel
+
+AUTO = "auto"
+LOOKUP = "lookup"
+NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,16 @@ class ClientModel:
     spec: ModelSpec
     codec: TextCodec
     ends: Ends | None
+    draft: DraftModel | None
+    """What guesses what the chain will answer."""
+    looks_up: bool
+    """Whether guesses are looked up in the text so far, where no model makes them."""
+
+    def drafter(self, sampling: Sampling) -> Drafter | None:
+        """What guesses for one session; None: nothing does."""
+        if self.draft is not None:
+            return self.draft.drafter(sampling)
+        return Lookup() if self.looks_up else None
 
     def encode(self, prompt: str | Sequence[int] | Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a prompt; raises BadRequest."""
@@ -41,19 +61,22 @@ class ClientModel:
 
 
 async def find_client_model(
-    reader: SwarmReader, model: str | None, cache: Path, *, with_ends: bool
+    reader: SwarmReader, model: str | None, cache: Path, *, with_ends: bool, draft: str = NONE
 ) -> ClientModel:
     """The model to use: the one asked for, or the only one of the swarm, or the built-in one.
 
+    draft: `AUTO` (the built-in model's own, else `LOOKUP`), `LOOKUP`, `NONE`, or a model's folder
     Raises SeveralModels, UnknownModel, ModelFilesError, and NoChain when nobody serves it.
     """
     view = await reader.view(max_age_s=0.0)
     name = model or only_model(view)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, _load, name, view, cache, with_ends)
+    return await loop.run_in_executor(None, _load, name, view, cache, with_ends, draft)
 
 
-def _load(name: str | None, view: SwarmView, cache: Path, with_ends: bool) -> ClientModel:
+def _load(
+    name: str | None, view: SwarmView, cache: Path, with_ends: bool, draft: str
+) -> ClientModel:
     files = _files(name, cache, with_ends)
     if not view.of_model(files.fingerprint).announcements:
         served = sorted({f"{a.model} ({a.fingerprint[:8]})" for a in view.announcements})
@@ -68,7 +91,23 @@ def _load(name: str | None, view: SwarmView, cache: Path, with_ends: bool) -> Cl
 
         numerics = view.of_model(files.fingerprint).announcements[0].numerics
         ends = LocalEnds.load(files.folder, spec, numerics)
-    return ClientModel(spec, codec, ends)
+    if with_ends:
+        draft = NONE
+    elif draft == AUTO:
+        draft = str(builtin_draft()) if files.is_builtin else LOOKUP
+    return ClientModel(spec, codec, ends, _draft(draft, spec), draft == LOOKUP)
+
+
+def _draft(draft: str, target: ModelSpec) -> DraftModel | None:
+    if draft in (NONE, LOOKUP):
+        return None
+    folder = Path(draft).expanduser()
+    if not (folder / "config.json").is_file():
+        known = f"{AUTO}, {LOOKUP}, {NONE}"
+        raise BadRequest(f"--draft is {known} or a model's folder, not {draft[:80]!r}")
+    from p2pnode.client.draft import DraftModel  # heavy: the families' code
+
+    return DraftModel.load(folder, target)
 
 
 def _files(name: str | None, cache: Path, with_ends: bool) -> ModelFiles:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from p2pnode.client.experience import Experience as Experience
+from p2pnode.client.peers import PeerSeen, peers_seen
 from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.links import Links
 from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
 from p2pnode.routing.explain import Explanation, explain
 from p2pnode.routing.needs import Link, Needs
+from p2pnode.routing.prefill import chunk_tokens
 from p2pnode.routing.steps import usual_s
 from p2pnode.routing.trouble import is_full
 from p2pnode.swarm.view import SwarmReader
@@ -82,12 +84,14 @@ class SwarmRouter:
         """See `Router.mend`."""
         return await self._find(num_tokens, chain, lost)
 
-    async def standby(
-        self, chain: Chain, index: int, num_tokens: int, without: frozenset[PeerId]
-    ) -> Hop | None:
+    async def standby(self, chain: Chain, index: int, num_tokens: int) -> Hop | None:
         """See `Router.standby`."""
         view = await self._reader.view(max_age_s=STANDBY_STALE_S)
-        return choose_standby(view, self._needs(view, num_tokens), chain, index, without)
+        return choose_standby(view, self._needs(view, num_tokens), chain, index)
+
+    def chunk_tokens(self, chain: Chain, num_tokens: int) -> int | None:
+        """See `Router.chunk_tokens`."""
+        return chunk_tokens(self._reader.known(), chain, self._spec.hidden_size, num_tokens)
 
     def usual_s(self, layers: LayerRange, num_tokens: int) -> float | None:
         """See `Router.usual_s`."""
@@ -121,6 +125,13 @@ class SwarmRouter:
         view, needs, seed = self._asked
         return explain(view, needs, rng=random.Random(seed))
 
+    def peers_seen(self) -> tuple[PeerSeen, ...]:
+        """What is remembered of the peers that were used; nothing when nobody wishes to know."""
+        if not self._wishes.explains:
+            return ()
+        now = asyncio.get_running_loop().time()
+        return peers_seen(self._experience.reputation, self._reader.known(), now)
+
     async def _find(self, num_tokens: int, chain: Chain | None, lost: frozenset[int]) -> Chain:
         """Try what is known, then read anew for a while: the swarm may be healing itself."""
         clock = asyncio.get_running_loop().time
@@ -132,8 +143,10 @@ class SwarmRouter:
             try:
                 return self._choose(view, needs, chain, lost)
             except (NoChain, PromptTooLong):
-                # Worth waiting for: a peer that said when to ask again, or a swarm that was whole.
-                is_hopeful = chain is not None or bool(self._experience.refused)
+                # Worth waiting for: a peer that said when to ask again or may be heard of again, or
+                # a swarm that was whole.
+                experience = self._experience
+                is_hopeful = chain is not None or bool(experience.refused or experience.lost)
                 is_hopeful = is_hopeful or is_full(view, needs)
                 if is_fresh and (not is_hopeful or clock() > give_up_at):
                     raise

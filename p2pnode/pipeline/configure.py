@@ -14,7 +14,9 @@ from typing import Any
 
 from p2pnode.errors import PeerMisbehaved, PeerRefused, PeerTimeout
 from p2pnode.net.links import Links
+from p2pnode.numerics import Numerics
 from p2pnode.pipeline.hops import HopState, positions
+from p2pnode.pipeline.line import Line
 from p2pnode.tasks import all_of
 from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
 from p2pnode.wire.messages import Open, Opened, Refused, Reroute
@@ -44,8 +46,12 @@ class Configuration:
     epoch: int
     chain: Chain
     hops: list[HopState]
-    token_ids: list[int]
-    """All of the session; grows."""
+    line: Line
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All tokens that are known; grows."""
+        return self.line.tokens
 
     async def apply(self, links: Links, timeout_s: float) -> None:
         """Open the new hops and reroute the surviving ones; then ``held`` of all is what they keep.
@@ -127,6 +133,8 @@ async def connect(links: Links, hop: HopState) -> None:
 async def ask(hop: HopState, request: Open | Reroute) -> Any:
     """Send a request and wait for the yes, which is returned; raises PeerRefused and the like."""
     reply = hop.expect_reply()
+    if isinstance(request, Open) and hop.link is not None:
+        hop.link.agree_on(Numerics.parse(request.numerics).wire)
     hop.send(request)
     answer = await reply
     if isinstance(answer, Refused):

@@ -8,7 +8,7 @@ from typing import Any
 
 from p2pnode.errors import PeerLost
 from p2pnode.net.link import Link
-from p2pnode.types import Hop, PeerId
+from p2pnode.types import Chain, Hop, PeerId
 from p2pnode.wire.messages import Fault, Opened, Progress, Refused, Rerouted, Result
 
 ANSWERS = (Opened, Refused, Rerouted, Result, Progress, Fault)
@@ -98,6 +98,15 @@ class HopState:
         self.num_steps = message.num_steps
         self.queue_s = message.queue_s
         self.compute_s = message.compute_s
+
+
+def adopted(states: list[HopState], chain: Chain) -> list[HopState]:
+    """The states of a chain's hops: those of surviving hops are kept."""
+    kept = {(state.peer, state.hop.layers): state for state in states if not state.is_lost}
+    found = [kept.get((hop.peer, hop.layers)) or HopState(hop) for hop in chain.hops]
+    for state, hop in zip(found, chain.hops, strict=True):
+        state.hop = hop
+    return found
 
 
 def positions(hops: list[HopState], num_tokens: int) -> list[int]:

@@ -8,70 +8,65 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from p2pnode.errors import PeerError, PeerFault, PeerLost, PeerMisbehaved, PeerTimeout
 from p2pnode.net.link import Link
+from p2pnode.pipeline.awaited import Awaited
 from p2pnode.pipeline.hops import ANSWERS, HopState
+from p2pnode.pipeline.line import Line
 from p2pnode.pipeline.roles import Accused, Forgot
 from p2pnode.pipeline.standbys import Standbys
-from p2pnode.pipeline.watch import Watch
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Closed, Fault, Progress, Rerouted, Result, Step
+
+MAX_RESULTS = 64
+OnComputed = Callable[[int, int, float], None]
+"""Told (hop's index, tokens, seconds) of a step of a hop."""
 
 
 class Inbox:
     """Receives for one session; `ChainSession` reads what it needs from here."""
 
-    def __init__(self, standbys: Standbys, token_ids: list[int]) -> None:
-        """token_ids: the session's own list, only read here."""
+    def __init__(self, standbys: Standbys, line: Line) -> None:
+        """line: the session's own, which is told here how far its steps are."""
         self.is_broken = True
         """Whether the chain has to be configured before the next step."""
-        self.hedged: int | None = None
-        """The hop whose standby was asked to answer the step on its way, too."""
-        self.is_outpaced = False
-        """Whether that standby answered first."""
-        self.moved_at = 0.0
-        """When anything was last heard of that step."""
         self._standbys = standbys
-        self._token_ids = token_ids
+        self._line = line
         self._hops: list[HopState] = []
         self._epoch = 0
-        self._watch: Watch | None = None
-        self._result: asyncio.Future[Result] | None = None
+        self._awaited: Awaited | None = None
+        self._results: deque[tuple[Result, float]] = deque()
+        """Came while none was awaited, and when."""
+        self._answered: tuple[int, int | None] = 0, None
+        """Up to where the last answer reached, and which hop did not have to make it."""
+        self.on_computed: OnComputed | None = None
         self._trouble: PeerError | None = None
-        """Happened while nobody waited for a result."""
+        """Happened while no step was awaited."""
 
     def begin(self, hops: list[HopState], epoch: int) -> None:
         """A new configuration: what belongs to older ones is dropped from now on."""
         self._hops, self._epoch, self._trouble = hops, epoch, None
+        self._results.clear()
 
-    def expect_result(self, watch: Watch | None, now: float) -> asyncio.Future[Result]:
-        """A future for the output of the last token; raises what has happened meanwhile.
-
-        watch: told who has done the step, when it is one whose times are measured.
-        """
+    def expect(self, awaited: Awaited) -> None:
+        """Tell it what is heard of the last token; raises what has happened meanwhile."""
         if self._trouble is not None:
             raise self._trouble
         for state in self._hops:
             if not state.is_usable:
                 raise PeerLost(state.peer, "its link is gone")
-        self._result = asyncio.get_running_loop().create_future()
-        self._watch, self.hedged, self.moved_at = watch, None, now
-        self.is_outpaced = False
-        if watch is not None:
-            watch.start(now)
-        return self._result
+        self._awaited = awaited
+        while self._results and not awaited.result.done():
+            result, at = self._results.popleft()
+            self._answer(awaited, result, at, is_by_standby=False)
 
-    def expect_no_result(self) -> None:
+    def expect_nothing(self) -> None:
         """Nobody waits any more."""
-        self._result = None
-
-    def first_behind(self) -> int:
-        """The first hop that lacks the last token, by its index."""
-        due = len(self._token_ids)
-        behind = (index for index, state in enumerate(self._hops) if state.held < due)
-        return next(behind, len(self._hops) - 1)
+        self._awaited = None
 
     # --- events of links
 
@@ -124,7 +119,7 @@ class Inbox:
             state.answer(message)
 
     def _on_progress(self, link: Link, message: Progress) -> None:
-        num_tokens, now = len(self._token_ids), asyncio.get_running_loop().time()
+        num_tokens = len(self._line.tokens)
         standby = _find(self._standbys.all, link, message.layer)
         if standby is not None:
             standby.progress(message, num_tokens)
@@ -132,23 +127,52 @@ class Inbox:
         state = _find(self._hops, link, message.layer)
         if state is None:
             return
+        if message.branch != self._line.branch:  # what it holds is not what we know
+            state.cost(message)
+            return
+        num_before = state.num_steps
         state.progress(message, num_tokens)
-        self.moved_at = now
-        if self._watch is not None and message.position >= num_tokens:
-            self._watch.hear(self._hops.index(state), now)
+        index, now = self._hops.index(state), asyncio.get_running_loop().time()
+        news = self._line.heard(index, message.position, now)
+        if self.on_computed and len(news) == 1 == state.num_steps - num_before:
+            self.on_computed(index, news[0].num_tokens, state.recent_compute_s)
+        if self._awaited is not None:
+            is_done = message.position >= self._awaited.flight.stop
+            self._awaited.progress(index, now, is_done=is_done)
 
     def _on_result(self, link: Link, result: Result) -> None:
         if self._hops and result.layer != self._hops[-1].layer:
             self._carry(link, result)
             return
-        if result.position != len(self._token_ids) - 1 or not self._may_answer(link):
+        awaited, last = self._awaited, len(self._hops) - 1
+        if not self._hops or result.branch != self._line.branch:
             return
+        is_by_standby = link is not self._hops[last].link
+        now = asyncio.get_running_loop().time()
+        if awaited is None or awaited.result.done():
+            if not is_by_standby and len(self._results) < MAX_RESULTS:
+                self._results.append((result, now))
+        elif not is_by_standby or (awaited.hedged == last and self._is_standby(link, last)):
+            self._answer(awaited, result, now, is_by_standby=is_by_standby)
+
+    def _answer(self, awaited: Awaited, result: Result, at: float, *, is_by_standby: bool) -> None:
+        """The answer of the last known token, or of earlier ones as well; all else is no news."""
+        newest, stop = len(self._line.tokens) - 1, result.position + num_rows(result)
+        is_news = result.position <= newest < max(stop, result.position + 1)
+        if is_news and result.branch == self._line.branch:
+            self._answered = stop, awaited.hedged
+            awaited.answer(result, at, len(self._hops) - 1, is_by_standby=is_by_standby)
+
+    def learned(self) -> None:
+        """The tokens of the last answer are known now: what it proves of the hops."""
+        stop, hedged = self._answered
         for index, state in enumerate(self._hops):
-            if index != self.hedged:  # that one may not have done it yet
-                state.held = result.position + 1
-        if self._result is not None and not self._result.done():
-            self.is_outpaced = self._has_lost_hedge(link)
-            self._result.set_result(result)
+            if index != hedged:  # that one may not have done it yet
+                state.held = max(state.held, min(stop, len(self._line.tokens) - 1))
+
+    def _is_standby(self, link: Link, index: int) -> bool:
+        standby = self._standbys.states.get(index)
+        return standby is not None and standby.link is link
 
     def _carry(self, link: Link, result: Result) -> None:
         """What a hop has made goes on to the next one, which it cannot reach itself."""
@@ -159,28 +183,18 @@ class Inbox:
         following = next((s for s in self._hops if s.layer == state.hop.layers.stop), None)
         if following is None or not following.hop.is_carried:
             return
+        stop = result.position + result.hidden.shape[0]
         step = Step(
             session=result.session,
             layer=following.layer,
             epoch=result.epoch,
+            branch=result.branch,
             position=result.position,
+            num_guessed=max(0, stop - len(self._line.tokens)),
             entry=result.hidden,
         )
         with contextlib.suppress(PeerLost):  # whoever waits for the answer hears of it
             following.send(step)
-
-    def _may_answer(self, link: Link) -> bool:
-        last = len(self._hops) - 1
-        standby = self._standbys.states.get(last) if self.hedged == last else None
-        return link in (self._hops[-1].link, standby.link if standby else None)
-
-    def _has_lost_hedge(self, link: Link) -> bool:
-        """Whether an answer came although the hedged hop has not been heard of."""
-        if self.hedged == len(self._hops) - 1:
-            return link is not self._hops[-1].link
-        if self.hedged is None or self._watch is None:
-            return False
-        return not self._watch.has_heard(self.hedged)
 
     def _on_answer(self, link: Link, message: Any) -> None:
         state = _find([*self._hops, *self._standbys.all], link, message.layer)
@@ -222,11 +236,15 @@ class Inbox:
         self._fail_step(error)
 
     def _fail_step(self, error: PeerError) -> None:
-        if self._result is None:
+        if self._awaited is None:
             self._trouble = error
-        elif not self._result.done():
-            self._result.set_exception(error)
-            self._result.exception()  # seen: who waits may be cancelled right now
+        else:
+            self._awaited.fail(error)
+
+
+def num_rows(result: Result) -> int:
+    """For how many positions a last hop has answered; what it may be is checked elsewhere."""
+    return len(result.token_ids) if result.hidden is None else result.hidden.shape[0]
 
 
 def _find(states: list[HopState], link: Link, layer: int) -> HopState | None:

@@ -36,13 +36,15 @@ class Router(Protocol):
         """The chain with the hops at these indexes replaced; raises NoChain."""
         ...
 
-    async def standby(
-        self, chain: Chain, index: int, num_tokens: int, without: frozenset[PeerId]
-    ) -> Hop | None:
+    async def standby(self, chain: Chain, index: int, num_tokens: int) -> Hop | None:
         """The best other peer that could run that hop's layers alone, or None.
 
-        Not one of ``without``, and not a neighbour of the hop, who could not take its place.
+        Not a neighbour of the hop, who could not take its place.
         """
+        ...
+
+    def chunk_tokens(self, chain: Chain, num_tokens: int) -> int | None:
+        """In what pieces a prompt of so many tokens is read soonest; None: not known."""
         ...
 
     def usual_s(self, layers: LayerRange, num_tokens: int) -> float | None:

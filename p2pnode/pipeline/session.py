@@ -1,7 +1,7 @@
 """One generation through a chain of peers; survives the loss of any of them.
 
 The client's token list is the truth: a token enters it once, in order. Everything else (epoch,
-chain, what each hop holds) can be lost and is rebuilt from it and from the hops' journals.
+chain, guesses, what each hop holds) can be lost and is rebuilt from it and from the hops' journals.
 
 Failover, in `_mend`: raise the epoch, put a ready standby in the place of a lost hop or ask the
 router for a mended chain, configure it (see `pipeline.configure`), and go on feeding from where
@@ -14,22 +14,25 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from p2pnode.errors import NoChain, PeerError, PeerLost
 from p2pnode.net.links import Links
-from p2pnode.pipeline.answers import next_token
+from p2pnode.pipeline.answers import next_tokens
 from p2pnode.pipeline.configure import Configuration, Terms, int64
-from p2pnode.pipeline.hops import HopState
+from p2pnode.pipeline.hops import HopState, adopted
 from p2pnode.pipeline.inbox import Inbox
+from p2pnode.pipeline.line import Line
 from p2pnode.pipeline.roles import Ends, Forgot, Router, SessionLimits
 from p2pnode.pipeline.spares import keep_warm
+from p2pnode.pipeline.speculation import Drafter, Speculation
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, ModelSpec, Sampling
-from p2pnode.wire.messages import SESSION_BYTES, Close, Step
+from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
+from p2pnode.wire.messages import SESSION_BYTES, Close, Cut, Step
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +52,10 @@ class ChainSession:
         prompt: list[int],
         max_new_tokens: int,
         ends: Ends | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
-        """tasks: owns the task that keeps the standbys."""
-        self.token_ids = list(prompt)
+        """tasks: owns the tasks that keep standbys and guess; drafter: None does not guess."""
+        self.line = Line(prompt)
         self.hops: list[HopState] = []
         self.failovers = 0
         self.chain: Chain | None = None
@@ -73,19 +77,30 @@ class ChainSession:
             chunk_tokens=limits.chunk_tokens,
             open_timeout_s=limits.open_timeout_s,
         )
-        self.inbox = Inbox(self._standbys, self.token_ids)
+        self.inbox = Inbox(self._standbys, self.line)
         """What links tell the session."""
+        self.speculation: Speculation | None = None
+        """None without a drafter, and where the client keeps embedding and head."""
+        if drafter is not None and ends is None:
+            self.speculation = Speculation(self.line, drafter, max_tokens=self._terms.max_tokens)
+            self.inbox.on_computed = self.speculation.policy.computed
         self._waiting = Waiting(self.inbox, self._standbys, router, limits)
         self._configuration: Configuration
+        self._chunk_tokens = limits.chunk_tokens
         self._epoch = 0
-        self._keeper: asyncio.Task[None] | None = None
-        self._fed = 0
+        self._helpers: list[asyncio.Task[None]] = []
+        self._num_given = len(prompt)
         self._has_run = False
 
     @property
     def id(self) -> bytes:
         """16 random bytes."""
         return self._terms.session
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The prompt, and all tokens that `next_token` has returned."""
+        return self.line.tokens[: self._num_given]
 
     @property
     def hedges(self) -> int:
@@ -106,48 +121,82 @@ class ChainSession:
     # --- the main loop: one call, one token
 
     async def next_token(self) -> int:
-        """Run the step that is due and return its token; also appended to ``token_ids``.
+        """The next token of the answer, after as many steps as that takes.
 
         Raises NoChain when some layers have nobody left, PromptTooLong when there is no room.
         """
         began = asyncio.get_running_loop().time()
-        while True:
+        while self._num_given == len(self.line.tokens):
             try:
                 self._make_way()
                 if self.inbox.is_broken:
                     await self._mend(began)
                 await self._feed()
                 result = await self._waiting.result(self._configuration)
-                token_id = await next_token(result, self._configuration, self._ends)
+                self._learn(await next_tokens(result, self._configuration, self._ends))
+                self._start_helpers()
             except PeerError as error:
                 self._blame(error)
-            else:
-                self.token_ids.append(token_id)
-                self._standbys.on_token(len(self.token_ids))
-                self._keep_standbys()
-                return token_id
+        self._num_given += 1
+        return self.line.tokens[self._num_given - 1]
 
     async def _feed(self) -> None:
-        """Send the first hop every token that it has not been sent, in chunks."""
-        first = self.hops[0]
-        while self._fed < len(self.token_ids):
-            chunk = self.token_ids[self._fed : self._fed + self._limits.chunk_tokens]
-            entry = await self._ends.embed(chunk, self._fed) if self._ends else int64(chunk)
-            step = Step(
+        """Send the first hop every known token that it has not been sent, in chunks."""
+        while chunk := self.line.unsent(self._chunk_tokens):
+            entry = await self._ends.embed(chunk, self.line.sent) if self._ends else int64(chunk)
+            self._send(entry)
+
+    def _guess(self, guesses: list[int]) -> None:
+        """Send guesses behind the known tokens; all those were sent."""
+        self.line.guesses += guesses
+        self._send(int64(guesses))
+
+    def _send(self, entry: Tensor) -> None:
+        """The next step of the line, to the first hop."""
+        line, first = self.line, self.hops[0]
+        step = Step(
+            session=self.id,
+            layer=first.layer,
+            epoch=self._epoch,
+            branch=line.branch,
+            position=line.sent,
+            num_guessed=len(line.guesses),
+            entry=entry,
+        )
+        first.send(step)
+        line.fly(entry.shape[0], asyncio.get_running_loop().time())
+
+    def _learn(self, token_ids: Sequence[int]) -> None:
+        """Take in the next token, and those after it while the guesses for them were right."""
+        for token_id in token_ids:
+            is_right = self.line.confirm(token_id)
+            num_tokens = len(self.line.tokens)
+            self._standbys.on_token(num_tokens)
+            if self.speculation is not None:
+                self.speculation.policy.told(is_right=is_right)
+            if is_right is False:
+                self._cut()
+            if not is_right or num_tokens == self._terms.max_tokens:
+                break
+        self.inbox.learned()
+
+    def _cut(self) -> None:
+        """Tell all hops at once that guesses were wrong: the next step takes its time to them."""
+        for state in self.hops:
+            cut = Cut(
                 session=self.id,
-                layer=first.layer,
-                epoch=self._configuration.epoch,
-                position=self._fed,
-                entry=entry,
+                layer=state.layer,
+                epoch=self._epoch,
+                branch=self.line.branch,
+                position=self.line.sent,
             )
-            first.send(step)
-            self._fed += len(chunk)
+            _tell(state, cut)
 
     # --- failover
 
     def _blame(self, error: PeerError) -> None:
         """Note a failure; the next turn of the loop mends the chain."""
-        log.warning("hop failed: position=%d error=%s", len(self.token_ids) - 1, error)
+        log.warning("hop failed: position=%d error=%s", len(self.line.tokens) - 1, error)
         self.inbox.is_broken = True
         if isinstance(error, Forgot):
             return
@@ -157,85 +206,74 @@ class ChainSession:
 
     def _make_way(self) -> None:
         """Hops that leave, or were outpaced, are replaced as soon as their standby is ready."""
+        hops = list(self.hops)
         for index, state in enumerate(self.hops):
-            if state.gives_way and self._standbys.is_ready(index):
+            if state.gives_way and self._standbys.may_replace(hops, index):
                 state.is_lost = self.inbox.is_broken = True
+                hops[index] = self._standbys.states[index]
 
     async def _mend(self, began: float) -> None:
         """Configure a chain (the first one, or a mended one); raises NoChain or PeerError."""
         if asyncio.get_running_loop().time() - began > self._limits.mend_timeout_s:
             raise NoChain(f"no chain held for {self._limits.mend_timeout_s:g} s")
-        await self._stop_keeper()
+        await self._stop_helpers()
         for state in self.hops:
             state.is_lost = not state.is_usable
         chain = await self._find_chain()
-        self._adopt(chain)
+        before, self.hops, self.chain = self.hops, adopted(self.hops, chain), chain
+        for state in before:
+            if state not in self.hops:
+                self._free(state)
+        num_tokens = len(self.line.tokens)
+        self._chunk_tokens = self._router.chunk_tokens(chain, num_tokens) or self._chunk_tokens
         self._epoch += 1
-        self._configuration = Configuration(
-            self._terms, self._epoch, chain, self.hops, self.token_ids
-        )
+        self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)
         await self._configuration.apply(self._links, self._limits.open_timeout_s)
         self._waiting.expect(self.hops)
-        self._fed = self.hops[0].held
+        self.line.restart(self.hops[0].held)
         self.failovers += self._has_run
         self._has_run, self.inbox.is_broken = True, False
 
     async def _find_chain(self) -> Chain:
         if self.chain is None:
             return await self._router.chain(self._terms.max_tokens)
-        self._promote()
+        for state in self._standbys.replace_lost(self.hops):
+            self._free(state)
+        self.chain = Chain(tuple(each.hop for each in self.hops), self.chain.numerics)
         lost = frozenset(index for index, state in enumerate(self.hops) if state.is_lost)
         if not lost:
             return self.chain
         return await self._router.mend(self.chain, lost, self._terms.max_tokens)
 
-    def _promote(self) -> None:
-        """Put ready standbys in the places of lost hops."""
-        for index, state in enumerate(self.hops):
-            if not state.is_lost or self.chain is None:
-                continue
-            neighbours = {other.peer for other in self.hops[max(0, index - 1) : index + 2]}
-            standby = self._standbys.promote(index, neighbours)
-            if standby is not None:
-                self._send_close(state)
-                self.hops[index] = standby
-                hops = tuple(each.hop for each in self.hops)
-                self.chain = Chain(hops, self.chain.numerics)
+    # --- beside the main loop, within one epoch
 
-    def _adopt(self, chain: Chain) -> None:
-        """Keep the states of surviving hops; free those that are no longer needed."""
-        kept = {(s.peer, s.hop.layers): s for s in self.hops if not s.is_lost}
-        states = [kept.get((hop.peer, hop.layers)) or HopState(hop) for hop in chain.hops]
-        for state, hop in zip(states, chain.hops, strict=True):
-            state.hop = hop
-        for state in self.hops:
-            if state not in states:
-                self._send_close(state)
-        self.chain, self.hops = chain, states
+    def _start_helpers(self) -> None:
+        """Once a chain has answered: keep standbys, and guess."""
+        if self._helpers:
+            return
+        now = self._configuration
+        if self._limits.has_standbys:
+            work = self._standbys.run(now)
+        else:
+            work = keep_warm(now, self._links, self._router)
+        self._helpers.append(self._tasks.start(work, name="standbys"))
+        if self.speculation is not None:
+            guessing = self.speculation.run(self._guess, self._waiting.loop_s)
+            self._helpers.append(self._tasks.start(guessing, name="speculation"))
 
-    # --- standbys
-
-    def _keep_standbys(self) -> None:
-        if self._keeper is None:
-            now = self._configuration
-            if self._limits.has_standbys:
-                work = self._standbys.run(now)
-            else:
-                work = keep_warm(now, self._links, self._router)
-            self._keeper = self._tasks.start(work, name="standbys")
-
-    async def _stop_keeper(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.wait([keeper])
+    async def _stop_helpers(self) -> None:
+        helpers, self._helpers = self._helpers, []
+        for task in helpers:
+            task.cancel()
+        if helpers:
+            await asyncio.wait(helpers)
 
     # --- closing
 
     async def _close(self, *, wait: bool) -> None:
         """Free every hop at once; with ``wait``, hear what the session has cost each."""
-        await self._stop_keeper()
+        await self._stop_helpers()
         if self._has_run:
             self._standbys.close(self._configuration)
         replies = []
@@ -243,12 +281,16 @@ class ChainSession:
             state.is_closing = True
             if state.is_usable:
                 replies.append(state.expect_reply())
-            self._send_close(state)
+            self._free(state)
         if wait and replies:
             await asyncio.wait(replies, timeout=self._limits.close_timeout_s)
         for reply in replies:
             reply.cancel()
 
-    def _send_close(self, state: HopState) -> None:
-        with contextlib.suppress(PeerLost):
-            state.send(Close(session=self.id, layer=state.layer))
+    def _free(self, state: HopState) -> None:
+        _tell(state, Close(session=self.id, layer=state.layer))
+
+
+def _tell(state: HopState, message: Close | Cut) -> None:
+    with contextlib.suppress(PeerLost):  # then it has nothing to free
+        state.send(message)

@@ -28,7 +28,7 @@ async def keep_warm(now: Configuration, links: Links, router: Router) -> None:
 
 async def _warm(now: Configuration, index: int, links: Links, router: Router) -> None:
     with contextlib.suppress(P2PNodeError):  # the chain runs; this only makes a failover quicker
-        hop = await router.standby(now.chain, index, now.terms.max_tokens, frozenset())
+        hop = await router.standby(now.chain, index, now.terms.max_tokens)
         if hop is None:
             return
         link = await links.connect(hop.peer, hop.addresses)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from p2pnode.errors import P2PNodeError, PeerError, PeerLost
 from p2pnode.net.link import Link
@@ -103,7 +104,7 @@ class Standbys:
         """Find and open a standby for that hop; on failure it is tried again later."""
         limit = now.terms.max_tokens
         try:
-            hop = await self._router.standby(now.chain, index, limit, frozenset())
+            hop = await self._router.standby(now.chain, index, limit)
         except P2PNodeError as error:  # the directory, say; the chain itself still runs
             log.debug("no standby found: error=%s", error)
             return
@@ -113,7 +114,7 @@ class Standbys:
     async def _renew(self, now: Configuration, index: int, state: HopState) -> None:
         """Take a standby over into a new epoch, or let it go."""
         fits = index < len(now.hops) and now.hops[index].hop.layers == state.hop.layers
-        if fits and state.is_usable and now.hops[index].peer != state.peer:
+        if fits and state.is_usable and state.peer not in neighbours(now.hops, index):
             request = now.reroute(index, state, state.held, now.terms.max_tokens)
             await self._place(now, index, state, request)
         else:
@@ -182,6 +183,7 @@ class Standbys:
                 session=configuration.terms.session,
                 layer=state.layer,
                 epoch=configuration.epoch,
+                branch=configuration.line.branch,
                 position=self._fed,
                 entry=int64(configuration.token_ids[self._fed : chunk_stop]),
             )
@@ -196,11 +198,18 @@ class Standbys:
         state = self.states.get(index)
         return state is not None and state.is_usable
 
-    def promote(self, index: int, neighbours: set[PeerId]) -> HopState | None:
-        """The standby of that hop, which is none from now on; None if there is none to use."""
-        if not self.is_ready(index) or self.states[index].peer in neighbours:
-            return None
-        return self.states.pop(index)
+    def may_replace(self, hops: Sequence[HopState], index: int) -> bool:
+        """Whether that one could take the place of ``hops[index]`` in this chain."""
+        return self.is_ready(index) and self.states[index].peer not in neighbours(hops, index)
+
+    def replace_lost(self, hops: list[HopState]) -> list[HopState]:
+        """Put ready standbys in the places of lost hops; returns those that are out."""
+        out = []
+        for index, state in enumerate(hops):
+            if state.is_lost and self.may_replace(hops, index):
+                out.append(state)
+                hops[index] = self.states.pop(index)
+        return out
 
     def hedge(self, now: Configuration, index: int) -> bool:
         """Ask the standby of a late hop as well; whether it was asked."""
@@ -259,6 +268,11 @@ class Standbys:
 
     def _close(self, now: Configuration, state: HopState) -> None:
         _try_send(state, Close(session=now.terms.session, layer=state.layer))
+
+
+def neighbours(hops: Sequence[HopState], index: int) -> set[PeerId]:
+    """The peers of a hop and of those next to it: none of them could take its place."""
+    return {hop.peer for hop in hops[max(0, index - 1) : index + 2]}
 
 
 def _try_send(state: HopState, message: object) -> bool:

@@ -6,9 +6,11 @@ import asyncio
 import logging
 
 from p2pnode.errors import PeerError, PeerTimeout
+from p2pnode.pipeline.awaited import Awaited
 from p2pnode.pipeline.configure import Configuration
 from p2pnode.pipeline.hops import HopState
 from p2pnode.pipeline.inbox import Inbox
+from p2pnode.pipeline.line import Flight
 from p2pnode.pipeline.roles import Outpaced, Router, SessionLimits
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.watch import Watch
@@ -34,7 +36,8 @@ class Waiting:
         self._router = router
         self._limits = limits
         self._chain: list[Hop] = []
-        self._watch = Watch(0, limits.step_floor_s)
+        self._watches: dict[int, Watch] = {}
+        """By the size of steps: 1 token, 2, up to 4, up to 8, and so on."""
         self._s_per_token: float | None = None
         self._prefill_s: float | None = None
         """Of the last prefill or replay."""
@@ -43,43 +46,68 @@ class Waiting:
         """The chain is this now; times stay known where the layers are the same."""
         before, self._chain = self._chain, [state.hop for state in hops]
         if [hop.layers for hop in before] != [hop.layers for hop in self._chain]:
-            self._watch = Watch(len(hops), self._limits.step_floor_s)
+            self._watches.clear()
             return
         pairs = enumerate(zip(before, self._chain, strict=True))
         changed = [index for index, (old, new) in pairs if old != new]
-        if changed:
-            self._watch.replace(changed[0])
+        for watch in self._watches.values() if changed else ():
+            watch.replace(changed[0])
+
+    def loop_s(self) -> float:
+        """What a step of one token takes; 0 while nothing is known."""
+        watch = self._watches.get(0)
+        return watch.lags[-1].mean_s if watch is not None and watch.is_learned else 0.0
 
     async def result(self, now: Configuration) -> Result:
-        """The output of the last token; raises the PeerError that stands in its way.
+        """The output of the last known token; raises the PeerError that stands in its way.
 
-        The times of a step are measured where no hop has to run more than its one token.
+        The times of a step are measured where no hop has to run more than its own tokens.
         """
         clock = asyncio.get_running_loop().time
+        flight = now.line.awaited or Flight(len(now.token_ids) - 1, len(now.token_ids), clock())
         num_behind = len(now.token_ids) - min(state.held for state in now.hops)
         is_decode = num_behind <= 1
-        excess_s = self._excess_s(now) if is_decode else []
-        began = clock()
-        result = self._inbox.expect_result(self._watch if is_decode else None, began)
+        excess_s = self._excess_s(now, flight) if is_decode else []
+        watch = self._watch(flight) if is_decode else None
+        awaited = self._begin(flight, watch)
         try:
-            while not result.done():
+            while not awaited.result.done():
                 wait_s = (
-                    self._next_look_s(now, excess_s, clock())
-                    if is_decode and self._watch.is_learned
-                    else self._until_silent_s(now, num_behind, clock())
+                    self._next_look_s(now, awaited, watch, excess_s, clock())
+                    if watch is not None and watch.is_learned
+                    else self._until_silent_s(now, awaited, num_behind, clock())
                 )
-                await asyncio.wait([result], timeout=wait_s)
-            answer = result.result()
+                await asyncio.wait([awaited.result], timeout=wait_s)
+            answer = awaited.result.result()
         finally:
-            self._inbox.expect_no_result()
-        if is_decode:
-            self._learn(now, clock())
+            self._inbox.expect_nothing()
+        if watch is not None:
+            self._learn(now, awaited, watch, flight)
         else:
-            self._prefill_s = clock() - began
+            self._prefill_s = clock() - flight.sent_at
             self._s_per_token = self._prefill_s / num_behind
         return answer
 
-    def _until_silent_s(self, now: Configuration, num_behind: int, time_s: float) -> float:
+    def _watch(self, flight: Flight) -> Watch:
+        size = (flight.num_tokens - 1).bit_length()
+        if size not in self._watches:
+            self._watches[size] = Watch(len(self._chain), self._limits.step_floor_s)
+        return self._watches[size]
+
+    def _begin(self, flight: Flight, watch: Watch | None) -> Awaited:
+        future = asyncio.get_running_loop().create_future()
+        moved_at = max([flight.sent_at, *flight.heard.values()])
+        awaited = Awaited(future, flight, moved_at, watch)
+        if watch is not None:
+            watch.start(flight.sent_at)
+            for index, at in flight.heard.items():
+                watch.hear(index, at)
+        self._inbox.expect(awaited)
+        return awaited
+
+    def _until_silent_s(
+        self, now: Configuration, awaited: Awaited, num_behind: int, time_s: float
+    ) -> float:
         """Prefill and replay: something must be heard of each chunk; from the last one's times."""
         patience_s = self._limits.step_timeout_s
         if self._s_per_token is not None:
@@ -88,51 +116,63 @@ class Waiting:
             patience_s = min(patience_s, wanted_s)
         if num_behind <= 1 and self._prefill_s is not None:  # a step cannot take much longer
             patience_s = min(patience_s, max(MIN_STEP_S, STEP_TIMES * self._prefill_s))
-        left_s = self._inbox.moved_at + patience_s - time_s
+        left_s = awaited.moved_at + patience_s - time_s
         if left_s <= 0:
-            raise _silence(now.hops[self._inbox.first_behind()], patience_s)
+            raise _silence(_first_behind(now), patience_s)
         return left_s
 
-    def _next_look_s(self, now: Configuration, excess_s: list[float], time_s: float) -> float:
+    def _next_look_s(
+        self,
+        now: Configuration,
+        awaited: Awaited,
+        watch: Watch,
+        excess_s: list[float],
+        time_s: float,
+    ) -> float:
         """Seconds until something may have to be done; hedges and raises when it is time."""
         ready = [self._standbys.is_ready(index) for index in range(len(now.hops))]
-        due = self._watch.due(ready, excess_s)
+        due = watch.due(ready, excess_s)
         if time_s >= due.dead_at:
-            self._watch.give_up()
-            raise _silence(now.hops[due.index], time_s - self._inbox.moved_at)
-        may_hedge = self._inbox.hedged is None and ready[due.index]
+            watch.give_up()
+            raise _silence(now.hops[due.index], time_s - awaited.moved_at)
+        may_hedge = awaited.hedged is None and ready[due.index]
         if may_hedge and time_s < due.hedge_at:
             return due.hedge_at - time_s
         if may_hedge and self._standbys.hedge(now, due.index):
-            self._inbox.hedged = due.index
+            awaited.hedged = due.index
         return due.dead_at - time_s
 
-    def _excess_s(self, now: Configuration) -> list[float]:
+    def _excess_s(self, now: Configuration, flight: Flight) -> list[float]:
         """By how much each hop computes longer than is usual for its layers."""
-        usual = [self._router.usual_s(state.hop.layers, 1) for state in now.hops]
+        usual = [self._router.usual_s(state.hop.layers, flight.num_tokens) for state in now.hops]
         return [
             0.0 if each is None else state.recent_compute_s - each
             for state, each in zip(now.hops, usual, strict=True)
         ]
 
-    def _learn(self, now: Configuration, time_s: float) -> None:
+    def _learn(self, now: Configuration, awaited: Awaited, watch: Watch, flight: Flight) -> None:
         """A decode step is done: its times are the measure of the next one's."""
-        self._watch.end(time_s)
-        for index, state in enumerate(now.hops):
-            step_s = self._watch.step_s(index)
+        watch.end(awaited.answered_at)
+        for index, state in enumerate(now.hops if flight.num_tokens == 1 else ()):
+            step_s = watch.step_s(index)
             if step_s is not None:
                 self._router.measured(state.peer, step_s)
-            if self._watch.has_become_slow(index) and self._standbys.is_ready(index):
+            if watch.has_become_slow(index) and self._standbys.is_ready(index):
                 self._give_way(state, "has become slow")
-        hedged = self._inbox.hedged
-        if hedged is not None and self._inbox.is_outpaced:
-            self._give_way(now.hops[hedged], "its standby was faster")
+        if awaited.hedged is not None and awaited.is_outpaced:
+            self._give_way(now.hops[awaited.hedged], "its standby was faster")
 
     def _give_way(self, state: HopState, what: str) -> None:
         if not state.gives_way:
             state.gives_way = True
             log.info("hop gives way: peer=%s reason=%s", state.peer.short, what)
             self._router.blame(Outpaced(state.peer, what))
+
+
+def _first_behind(now: Configuration) -> HopState:
+    """The first hop that lacks the last token."""
+    due = len(now.token_ids)
+    return next((state for state in now.hops if state.held < due), now.hops[-1])
 
 
 def _silence(state: HopState, silent_s: float) -> PeerError:

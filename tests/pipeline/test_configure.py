@@ -12,6 +12,7 @@ from p2pnode.errors import PeerLost, PeerMisbehaved, PeerRefused, PeerTimeout
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import HopState
+from p2pnode.pipeline.line import Line
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, Hop, LayerRange, ModelSpec, PeerId, Sampling
 from p2pnode.wire.messages import Open, Opened, Refused, Reroute, Rerouted
@@ -40,6 +41,9 @@ class FakeLink:
         self.is_open = True
         self.peer = peer
         self._swarm = swarm
+
+    def agree_on(self, lossy: str) -> None:
+        assert lossy == ""
 
     def send(self, message: Any) -> None:
         self._swarm.log.append((self.peer, message))
@@ -80,7 +84,7 @@ class FakeSwarm:
             has_local_ends=is_local,
         )
         chain = Chain(tuple(hop.hop for hop in self.hops), "float32")
-        configuration = Configuration(terms, epoch, chain, self.hops, list(TOKENS))
+        configuration = Configuration(terms, epoch, chain, self.hops, Line(TOKENS))
         await configuration.apply(self, timeout_s=10.0)  # type: ignore[arg-type]
 
     def replace(self, *indexes: int) -> None:

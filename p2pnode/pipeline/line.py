@@ -1,0 +1,92 @@
+"""The tokens of one session as its first hop gets them: those that are known, then guesses.
+
+Rules: a known token enters once, in order. Guesses follow the last known one. A token that comes
+and is not the guess for its place undoes all guesses: a new branch begins, in which that token is
+sent next. So hops hold, in the current branch, rows of exactly these tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One step on its way through the hops."""
+
+    position: int
+    stop: int
+    sent_at: float
+    heard: dict[int, float] = field(default_factory=dict)
+    """By the hop's index: when it said that it had done it."""
+
+    @property
+    def num_tokens(self) -> int:
+        """How many the step runs."""
+        return self.stop - self.position
+
+
+class Line:
+    """What was sent and what is known, by one client's session; in one epoch at a time."""
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.tokens = list(prompt)
+        """All that are known; only grows."""
+        self.guesses: list[int] = []
+        """What was sent behind them."""
+        self.sent = 0
+        """Positions that the first hop was sent."""
+        self.branch = 0
+        self.flights: deque[Flight] = deque()
+        """Steps whose output has not come, in order."""
+        self.moved = asyncio.Event()
+        """Set when there may be something to guess, or to guess anew."""
+
+    def restart(self, sent: int) -> None:
+        """A new epoch: hops hold ``sent`` positions, or more further down."""
+        self.guesses.clear()
+        self.flights.clear()
+        self.sent, self.branch = sent, 0
+        self.moved.set()
+
+    def unsent(self, max_tokens: int) -> list[int]:
+        """The next known tokens to send; none when all were."""
+        return self.tokens[self.sent : min(len(self.tokens), self.sent + max_tokens)]
+
+    def fly(self, num_tokens: int, now: float) -> None:
+        """So many tokens were sent, known ones or guesses."""
+        self.flights.append(Flight(self.sent, self.sent + num_tokens, now))
+        self.sent += num_tokens
+        self.moved.set()
+
+    def confirm(self, token_id: int) -> bool | None:
+        """Another token is known. Returns whether it was guessed rightly; None: not guessed."""
+        self.tokens.append(token_id)
+        self.moved.set()
+        if not self.guesses:
+            return None
+        if self.guesses.pop(0) == token_id:
+            return True
+        self.guesses.clear()
+        self.flights.clear()
+        self.sent = len(self.tokens) - 1
+        self.branch += 1
+        return False
+
+    @property
+    def awaited(self) -> Flight | None:
+        """The step whose output has the next token; None when it was not sent."""
+        needed = len(self.tokens) - 1
+        while self.flights and self.flights[0].stop <= needed:
+            self.flights.popleft()
+        return self.flights[0] if self.flights else None
+
+    def heard(self, index: int, position: int, now: float) -> list[Flight]:
+        """A hop has done all below ``position``; returns the steps that this is news of."""
+        news = [each for each in self.flights if index not in each.heard and each.stop <= position]
+        for flight in news:
+            flight.heard[index] = now
+        return news

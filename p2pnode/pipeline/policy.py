@@ -1,0 +1,125 @@
+"""How many tokens to guess at a time, from what this session has measured. Pure.
+
+Windows of guesses are sent one after the other without waiting for answers (as in PipeInfer,
+Butler et al., 2024), behind a known token that goes first. With acceptance a, a run has 1 / (1 - a)
+tokens, the last of them in the place of a wrong guess; that is known one loop L after its window was
+sent. A window of g guesses is all right with probability a^g, and windows follow each other
+every T_g, the slower of guessing it and of the slowest hop. So
+
+    rate(g) = 1 / (1 - a) / (L + T_g / (1 - a^g))
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+FIRST_ACCEPTANCE = 0.7
+MEMORY = 32.0
+"""Guesses after which an old one counts 1 / e as much."""
+FIRST_WEIGHT = 4.0
+MIN_GAIN = 1.05
+"""Guessing that promises less is not worth the others' time."""
+PROBE_EVERY = 48
+"""While it does not pay, one window in so many tokens finds out whether that has changed."""
+PROBE_TOKENS = 2
+PACE = 1.05
+"""Windows come so much slower than the slowest hop could take them, or a backlog never drains."""
+OVERHEAD_S = 0.0005
+"""Per step, beside its compute."""
+MAX_AHEAD = 64
+"""Guesses that may be under way."""
+MIN_CHANCE = 0.02
+"""A guess that all those before it leave less likely is not sent."""
+
+
+@dataclass(slots=True)
+class Trend:
+    """A line through (tokens, seconds), by least squares; old points count less."""
+
+    _n: float = 0.0
+    _x: float = 0.0
+    _y: float = 0.0
+    _xx: float = 0.0
+    _xy: float = 0.0
+
+    def note(self, num_tokens: int, seconds: float) -> None:
+        """A step of so many tokens took so long."""
+        keep = 1 - 1 / MEMORY
+        self._n = keep * self._n + 1
+        self._x = keep * self._x + num_tokens
+        self._y = keep * self._y + seconds
+        self._xx = keep * self._xx + num_tokens * num_tokens
+        self._xy = keep * self._xy + num_tokens * seconds
+
+    def at(self, num_tokens: int) -> float:
+        """What a step of so many tokens should take; 0 while nothing is known."""
+        if not self._n:
+            return 0.0
+        mean_x, mean_y = self._x / self._n, self._y / self._n
+        spread = self._xx / self._n - mean_x * mean_x
+        if spread < 1e-9:
+            # One size only: never less than proportional growth beyond what was seen.
+            return mean_y * max(1.0, num_tokens / mean_x) if num_tokens > mean_x else mean_y
+        slope = max(0.0, (self._xy / self._n - mean_x * mean_y) / spread)
+        return max(0.0, mean_y + slope * (num_tokens - mean_x))
+
+
+@dataclass(slots=True)
+class Policy:
+    """Of one session."""
+
+    acceptance: float = FIRST_ACCEPTANCE
+    draft_s: float = 0.0
+    """Of one token."""
+    _weight: float = FIRST_WEIGHT
+    _steps: dict[int, Trend] = field(default_factory=dict)
+    _since_probe: int = 0
+    num_right: int = 0
+    num_wrong: int = 0
+
+    def told(self, *, is_right: bool | None) -> None:
+        """Another token is known, and whether its guess was right; None: it was not guessed."""
+        self._since_probe += 1
+        if is_right is None:
+            return
+        self.num_right += is_right
+        self.num_wrong += not is_right
+        self._weight = min(MEMORY, self._weight + 1)
+        self.acceptance += (is_right - self.acceptance) / self._weight
+
+    def drafted(self, num_tokens: int, seconds: float) -> None:
+        """Guessing so many tokens took so long."""
+        each = seconds / num_tokens
+        self.draft_s = each if not self.draft_s else self.draft_s + (each - self.draft_s) / 8
+
+    def computed(self, index: int, num_tokens: int, seconds: float) -> None:
+        """A hop took so long for one step of so many tokens."""
+        self._steps.setdefault(index, Trend()).note(num_tokens, seconds)
+
+    def interval_s(self, size: int) -> float:
+        """How far apart windows of that size must be sent."""
+        slowest = max((steps.at(size) for steps in self._steps.values()), default=0.0)
+        return PACE * (slowest + OVERHEAD_S)
+
+    def gain(self, size: int, loop_s: float) -> float:
+        """Tokens per loop with windows of that size; without guesses it is 1."""
+        a = min(0.99, self.acceptance)
+        window_s = max(size * self.draft_s, self.interval_s(size))
+        return 1 / (1 - a) / (1 + window_s / loop_s / (1 - a**size))
+
+    def window(self, num_ahead: int, loop_s: float) -> int:
+        """How many tokens to guess next, when so many are under way; 0: none, it does not pay."""
+        a = min(0.99, max(0.01, self.acceptance))
+        room = min(MAX_AHEAD, math.ceil(math.log(MIN_CHANCE) / math.log(a))) - num_ahead
+        return max(0, min(room, self._size(loop_s)))
+
+    def _size(self, loop_s: float) -> int:
+        size = max(SIZES, key=lambda each: self.gain(each, loop_s))
+        if self.gain(size, loop_s) >= MIN_GAIN:
+            return size
+        if self._since_probe >= PROBE_EVERY:
+            self._since_probe = 0
+            return PROBE_TOKENS
+        return 0

@@ -1,0 +1,87 @@
+"""Guessing ahead: windows of guesses follow the known tokens without waiting for answers.
+
+A task beside the session's main loop. It only sends; what the guesses were worth is found by
+`ChainSession` when the tokens come, and a wrong one turns the line (`Line.confirm`). What then is
+guessed for the old line is thrown away here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from p2pnode.errors import PeerLost
+from p2pnode.pipeline.line import Line
+from p2pnode.pipeline.policy import Policy
+
+
+class Drafter(Protocol):
+    """Guesses tokens; its guesses never change the text, only how fast it comes."""
+
+    async def draft(self, known: Sequence[int], guesses: Sequence[int], num: int) -> list[int]:
+        """Up to ``num`` tokens that may follow ``known`` and then ``guesses``.
+
+        known: only grows from call to call; guesses: may change from call to call
+        """
+        ...
+
+
+class Speculation:
+    """Of one session; `run` works within one epoch."""
+
+    def __init__(self, line: Line, drafter: Drafter, *, max_tokens: int) -> None:
+        """max_tokens: that the session will ever hold"""
+        self.policy = Policy()
+        self._line = line
+        self._drafter = drafter
+        self._max_tokens = max_tokens
+
+    async def run(self, send: Callable[[list[int]], None], loop_s: Callable[[], float]) -> None:
+        """Guess and send until cancelled, or until the first hop is gone.
+
+        send: hands guesses to the first hop, in order; loop_s: what one token takes without
+        guesses, 0 while unknown
+        """
+        line, clock = self._line, asyncio.get_running_loop().time
+        with contextlib.suppress(PeerLost):  # the main loop hears of it, too
+            while True:
+                num = self._wanted(loop_s())
+                if not num:
+                    line.moved.clear()
+                    await line.moved.wait()
+                    continue
+                began, branch, length = clock(), line.branch, _length(line)
+                guesses = await self._drafter.draft(line.tokens, line.guesses, num)
+                if guesses:
+                    self.policy.drafted(len(guesses), clock() - began)
+                if (branch, length) != (line.branch, _length(line)):
+                    continue
+                if not guesses:
+                    line.moved.clear()
+                    await line.moved.wait()
+                    continue
+                send(guesses)
+                await self._pause(began + self.policy.interval_s(len(guesses)))
+
+    def _wanted(self, loop_s: float) -> int:
+        line = self._line
+        if line.sent < _length(line) or not loop_s:
+            return 0
+        room = self._max_tokens - 1 - line.sent
+        return max(0, min(room, self.policy.window(len(line.guesses), loop_s)))
+
+    async def _pause(self, until: float) -> None:
+        """Do not send faster than the slowest hop can follow; a new branch may begin at once."""
+        line, clock = self._line, asyncio.get_running_loop().time
+        branch = line.branch
+        while line.branch == branch and (left_s := until - clock()) > 0:
+            line.moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await line.moved.wait()
+
+
+def _length(line: Line) -> int:
+    return len(line.tokens) + len(line.guesses)
