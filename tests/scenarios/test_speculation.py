@@ -85,7 +85,7 @@ async def test_right_guesses_make_it_faster(
 
 
 @pytest.mark.parametrize("standbys", [True, False], ids=["standbys", "alone"])
-@pytest.mark.parametrize("dies_at", range(1, NUM_TOKENS, 5))
+@pytest.mark.parametrize("dies_at", range(1, NUM_TOKENS, 10))
 @pytest.mark.parametrize("hop", range(3))
 async def test_a_hop_dies_with_windows_in_flight(
     hop: int, dies_at: int, standbys: bool, tiny: Path, cache: Path

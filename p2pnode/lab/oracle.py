@@ -1,0 +1,34 @@
+"""A drafter that knows the answer: what guesses of a known quality are worth can be measured."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+
+class Oracle:
+    """Guesses each token rightly with a fixed probability (`Drafter`), in a fixed time."""
+
+    def __init__(
+        self, line: Sequence[int], share: float, *, token_s: float = 0.001, seed: int = 0
+    ) -> None:
+        """line: prompt and answer; share: of the guesses that are right"""
+        self.num_asked = 0
+        self._line = line
+        self._share = share
+        self._token_s = token_s
+        self._rng = random.Random(seed)
+
+    async def draft(self, known: Sequence[int], guesses: Sequence[int], num: int) -> list[int]:
+        """See `Drafter.draft`."""
+        self.num_asked += 1
+        await asyncio.sleep(num * self._token_s)
+        start = len(known) + len(guesses)
+        return [self._guess(at) for at in range(start, start + num)]
+
+    def _guess(self, at: int) -> int:
+        right = self._line[at] if at < len(self._line) else 0
+        if self._rng.random() < self._share:
+            return right
+        return right - 1 if right else 1
