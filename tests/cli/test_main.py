@@ -19,18 +19,18 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--until --max-sessions --vram --uplink --pause-when-busy --home --json",
+    "--wire --until --max-sessions --vram --uplink --pause-when-busy --home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --max-token-ms --min-tokens-per-s --explain "
-    "--home --json",
+    "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
+    "--explain --home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
-    "--seed --head --max-token-ms --min-tokens-per-s --home",
+    "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
-    "model check": "--json",
-    "bench": "--quick --json",
+    "model check": "--wire --text --home --json",
+    "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
 HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "numpy", "asyncio", "uvloop")
@@ -57,7 +57,7 @@ def test_a_command_offers_its_documented_options_and_no_others(
 ) -> None:
     assert main.run([*command.split(), "--help"]) == (WELL, True)
     text = capsys.readouterr().out
-    offered = {word for word in text.split() if word.startswith("--")}
+    offered = {word.rstrip("`:") for word in text.split() if word.startswith("--")}
     assert offered == {*COMMANDS[command].split(), "--help"}
 
 
