@@ -78,7 +78,7 @@ async def _overhead(folder: Path, thin: Path, note: Note) -> list[Row]:
     """What a hop costs beside its compute."""
     async with AsyncExitStack() as stack:
         chains = [
-            await stack.enter_async_context(_chain(folder, str(thin), NUM_LAYERS, parts, note))
+            await stack.enter_async_context(local_chain(folder, str(thin), NUM_LAYERS, parts, note))
             for parts in (1, 2, 3)
         ]
         await chains[2].run(PROMPT, THIN_TOKENS)
@@ -102,7 +102,7 @@ async def _wide(folder: Path, wide: Path, note: Note) -> list[Row]:
     async with AsyncExitStack() as stack:
         chains = {
             parts: await stack.enter_async_context(
-                _chain(folder, str(wide), NUM_LAYERS, parts, note)
+                local_chain(folder, str(wide), NUM_LAYERS, parts, note)
             )
             for parts in (1, 2, 3)
         }
@@ -139,7 +139,7 @@ async def _builtin(folder: Path, note: Note) -> list[Row]:
     files = find_model(None, cache=folder)
     local = await asyncio.to_thread(Local, files.folder)
     ratios, base, starts = [], [], []
-    async with _chain(folder, None, 27, 3, note) as chain:
+    async with local_chain(folder, None, 27, 3, note) as chain:
         await chain.run(PROMPT, DECODE_TOKENS)
         for index in range(ROUNDS):
             note(f"built-in model: round {index + 1} of {ROUNDS}")
@@ -157,7 +157,7 @@ async def _builtin(folder: Path, note: Note) -> list[Row]:
 
 
 @asynccontextmanager
-async def _chain(
+async def local_chain(
     folder: Path, model: str | None, num_layers: int, parts: int, note: Note
 ) -> AsyncIterator[Chain]:
     """Start a swarm of ``parts`` nodes that split a model evenly, and a client."""

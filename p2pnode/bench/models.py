@@ -19,24 +19,33 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 def make_wide(folder: Path) -> Path:
     """0.73 GB in float32: a token takes 40 ms or more on one thread of a common CPU."""
-    return _make(folder, intermediate_size=8192, heads=16, kv_heads=4, head_dim=128)
+    return make_model(folder, intermediate_size=8192, heads=16, kv_heads=4, head_dim=128)
 
 
-def make_thin(folder: Path) -> Path:
+def make_thin(folder: Path, num_layers: int = NUM_LAYERS) -> Path:
     """The same hidden states with next to no compute between them: what is left is overhead."""
-    return _make(folder, intermediate_size=64, heads=2, kv_heads=1, head_dim=32)
+    thin = {"intermediate_size": 64, "heads": 2, "kv_heads": 1, "head_dim": 32}
+    return make_model(folder, num_layers=num_layers, **thin)
 
 
-def _make(
-    folder: Path, *, intermediate_size: int, heads: int, kv_heads: int, head_dim: int
+def make_model(
+    folder: Path,
+    *,
+    intermediate_size: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    hidden_size: int = HIDDEN_SIZE,
+    num_layers: int = NUM_LAYERS,
 ) -> Path:
+    """A Llama with random weights and the built-in model's tokenizer; its text has no end."""
     logging.disable_progress_bar()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=512,
-        hidden_size=HIDDEN_SIZE,
+        hidden_size=hidden_size,
         intermediate_size=intermediate_size,
-        num_hidden_layers=NUM_LAYERS,
+        num_hidden_layers=num_layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=head_dim,

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from p2pnode.cli.options import Json
-from p2pnode.cli.output import Output
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="loopback or resilience.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="loopback, resilience, wan, throughput, prefill, speculation or wire.",
+        ),
+    ],
     *,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer and smaller rounds; for resilience.")
+        bool, typer.Option("--quick", help="Fewer and smaller rounds; not for loopback, wire.")
     ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="FILE", help="Show changes since what --json wrote."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw tokens/s by round trip; speculation."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a swarm here next to one process without us."""
-    from p2pnode.bench import run_bench  # heavy: torch
-    from p2pnode.cli.run import run_async
+    from p2pnode.cli.bench_face import show_bench  # heavy: torch
 
-    output = Output(as_json=json)
-    result = run_async(run_bench(name, output.note, is_quick=quick))
-    output.event("result", **result)
-    output.table(
-        ("METRIC", "VALUE", "UNIT", "BASELINE", "RATIO", "GOAL", "MET", "SPREAD"),
-        [_row(row) for row in result["rows"]],
-    )
-
-
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    figures = [row["value"], row["unit"], row["baseline"], row["ratio"], row["goal"]]
-    met = {True: "yes", False: "no", None: ""}[row["met"]]
-    return (row["metric"], *map(_figure, figures), met, _figure(row["spread"]))
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    show_bench(name, is_quick=quick, compare=compare, plot=plot, as_json=json)

@@ -17,7 +17,7 @@ from p2pnode.net.memory import fake_identity
 from tests.support.models import greedy
 
 PROMPT = [1, 403, 407, 261, 378]
-NUM_TOKENS = 48
+NUM_TOKENS = 24
 DELAY_S = 0.02
 
 pytestmark = pytest.mark.virtual_time

@@ -21,11 +21,15 @@ ROOT = Path(__file__).parents[3]
 ANSWER_WITHIN_S = 20.0
 
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A lab's machines share the cores of one: more threads each would only wait for each other."""
+
+
 def python_environment() -> dict[str, str]:
     """Our environment, in which this p2pnode can be imported from any folder."""
     inherited = inherited_environment()
     path = [str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(path)}
+    return {**inherited, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(path)}
 
 
 class Helper:

@@ -15,7 +15,7 @@ from typing import Any
 from p2pnode.errors import LocalError
 from p2pnode.lab.wan.launcher import Launch
 from p2pnode.lab.wan.namespaces import Namespace
-from p2pnode.lab.wan.node import Begin, Change
+from p2pnode.lab.wan.node import DEFAULTS, Begin, Change
 from p2pnode.lab.wan.processes import Handle, Program, Programs
 from p2pnode.types import LayerRange
 
@@ -34,8 +34,8 @@ class Duty:
     join: tuple[str, ...] = ()
     # float32 on the CPU everywhere: the comparison with the unsplit model is then exact.
     dtype: str = "float32"
-    is_whole: bool = False
-    """Whether it computes a step in one piece, however many tokens it has."""
+    prefill_chunk_tokens: int = 0
+    """See `NodeConfig.prefill_chunk_tokens`; 0: its default."""
     is_odd: bool = False
     """Whether it is a `lab.wan.node`, to which more can be done."""
     compute_s: float = 0.0
@@ -47,7 +47,8 @@ class Duty:
     def needs_odd(self) -> bool:
         """Whether the plain program could not do it."""
         is_slow = self.compute_s > 0
-        return self.is_odd or self.is_whole or is_slow or self.clock_offset_s != 0
+        has_chunks = self.prefill_chunk_tokens > 0
+        return self.is_odd or has_chunks or is_slow or self.clock_offset_s != 0
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +173,7 @@ class Machine:
             join=duty.join,
             model=duty.model,
             dtype=duty.dtype,
-            is_whole=duty.is_whole,
+            prefill_chunk_tokens=duty.prefill_chunk_tokens or DEFAULTS.prefill_chunk_tokens,
             compute_s=duty.compute_s,
             clock_offset_s=duty.clock_offset_s,
         )

@@ -34,6 +34,8 @@ from p2pnode.swarm.p2p_network import node_network
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange
 
+DEFAULTS = NodeConfig()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
@@ -44,8 +46,7 @@ class Begin:
     join: tuple[str, ...] = ()
     model: str | None = None
     dtype: str = "float32"
-    is_whole: bool = False
-    """Whether to compute a step in one piece and send it on as one, however long it is."""
+    prefill_chunk_tokens: int = DEFAULTS.prefill_chunk_tokens
     compute_s: float = 0.0
     """A step needs so much more of a processor than it does."""
     clock_offset_s: float = 0.0
@@ -58,11 +59,13 @@ class Change:
     clock_offset_s: float | None = None
     is_corrupt: bool | None = None
     oom_steps: int | None = None
+    is_whole: bool | None = None
+    """Whether to compute a step in one piece, however long it is."""
 
 
 BURN_WIDTH = 128
 WHOLE_TOKENS = 1 << 15
-CHUNK_TOKENS = NodeConfig().prefill_chunk_tokens
+USUAL_TOKENS = scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begin, Change)}
 
 
@@ -131,8 +134,6 @@ async def run() -> None:
     conditions = BurningConditions(compute_s=begin.compute_s)
     conditions.use(loop)
     folder = home(Path(begin.home))
-    if begin.is_whole:
-        scheduler.MAX_FORWARD_TOKENS = WHOLE_TOKENS
     config = NodeConfig(
         model=begin.model,
         layers=LayerRange.parse(begin.layers),
@@ -140,7 +141,7 @@ async def run() -> None:
         dtype=begin.dtype,
         cache=folder.cache,
         wall_clock=clock,
-        prefill_chunk_tokens=WHOLE_TOKENS if begin.is_whole else CHUNK_TOKENS,
+        prefill_chunk_tokens=begin.prefill_chunk_tokens,
     )
     network = node_network(SwarmConfig(home=folder, join=begin.join), wall_clock=clock)
     node = OddNode(config, OddNetwork(network, conditions), say)
@@ -164,6 +165,14 @@ async def _obey(commands: asyncio.StreamReader, conditions: Conditions, clock: O
             conditions.is_corrupt = change.is_corrupt
         if change.oom_steps is not None:
             conditions.oom_steps = change.oom_steps
+        if change.is_whole is not None:
+            _compute_whole(is_whole=change.is_whole)
+
+
+def _compute_whole(*, is_whole: bool) -> None:
+    """This process's scheduler splits no prefill, or does so again."""
+    whole = WHOLE_TOKENS, WHOLE_TOKENS
+    scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS = whole if is_whole else USUAL_TOKENS
 
 
 def say(event: str, fields: dict[str, Any]) -> None:

@@ -20,11 +20,13 @@ from typing import Any
 
 import uvloop
 
-from p2pnode.client.client import Client
 from p2pnode.client.events import ChainChosen, Done, Token
 from p2pnode.config import ClientConfig, SwarmConfig, home
 from p2pnode.errors import P2PNodeError
+from p2pnode.lab.oracle import Oracle
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, decode
+from p2pnode.lab.wan.sessions import MeasuringClient, Told
+from p2pnode.pipeline.policy import Policy
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, Sampling
 
@@ -38,6 +40,23 @@ class Join:
     model: str | None = None
     standby: bool = True
     """Whether to keep standbys."""
+    draft: str = "none"
+    """See `ClientConfig.draft`."""
+    prefill_chunk_tokens: int = 0
+    """0: as many as sessions find best."""
+    is_mediated: bool = False
+    """Whether hops answer the client, which carries each step on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OracleOptions:
+    """See `lab.oracle.Oracle`."""
+
+    line: tuple[int, ...] = ()
+    """Prompt and answer; empty: no oracle."""
+    share: float = 0.0
+    token_ms: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +70,10 @@ class Generate:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    oracle: OracleOptions = OracleOptions()
+    """Guesses, in the place of the client's own drafter."""
+    window: int = 0
+    """Guesses per synchronous window; 0: windows do not wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +94,7 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Join, Generate, 
 class Worker:
     """One client, many generations."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: MeasuringClient) -> None:
         self._client = client
         self._running: dict[int, asyncio.Task[None]] = {}
 
@@ -108,8 +131,9 @@ class Worker:
             top_p=command.top_p,
             seed=command.seed,
         )
+        drafter = self._drafter(command, sampling)
         stream = self._client.stream(
-            command.prompt_ids, max_tokens=command.max_tokens, sampling=sampling
+            command.prompt_ids, max_tokens=command.max_tokens, sampling=sampling, drafter=drafter
         )
         async with aclosing(stream) as events:
             async for event in events:
@@ -120,8 +144,14 @@ class Worker:
                         hops = _hops(event.chain)
                         say("chain", id=command.id, hops=hops, failovers=event.failovers)
                     case Done():
-                        made = list(event.token_ids)
-                        say("done", id=command.id, token_ids=made, failovers=event.failovers)
+                        say("done", id=command.id, **_sums(event, drafter))
+
+    def _drafter(self, command: Generate, sampling: Sampling) -> Told | None:
+        options, drafter = command.oracle, self._client.model.drafter(sampling)
+        if options.line:
+            token_s = options.token_ms / 1e3
+            drafter = Oracle(options.line, options.share, token_s=token_s, seed=options.seed)
+        return None if drafter is None else Told(drafter, command.window)
 
 
 class TroubleTeller(logging.Handler):
@@ -148,6 +178,23 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
+def _sums(done: Done, told: Told | None) -> dict[str, Any]:
+    """The end of an answer, and where its time went."""
+    policy = Policy() if told is None or told.policy is None else told.policy
+    return {
+        "token_ids": list(done.token_ids),
+        "failovers": done.failovers,
+        "ttft_s": done.ttft_s,
+        "hops": [
+            {"num_steps": hop.num_steps, "queue_s": hop.queue_s, "compute_s": hop.compute_s}
+            for hop in done.hops
+        ],
+        "num_right": policy.num_right,
+        "num_wrong": policy.num_wrong,
+        "draft_s": policy.draft_s,
+    }
+
+
 def _hops(chain: Chain) -> list[dict[str, Any]]:
     return [
         {"peer": hop.peer, "layers": str(hop.layers), "is_carried": hop.is_carried}
@@ -162,14 +209,21 @@ async def run() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     join = decode(await commands.readline(), KINDS)
     swarm = SwarmConfig(home=home(Path(join.home)), join=join.join, starts_swarm=False)
-    options = {"standbys": join.standby} if "standbys" in ClientConfig.__slots__ else {}
-    config = ClientConfig(swarm=swarm, cache=swarm.home.cache, **options)
+    config = ClientConfig(
+        swarm=swarm, cache=swarm.home.cache, standbys=join.standby, draft=join.draft
+    )
     log = logging.getLogger("p2pnode")
     log.addHandler(TroubleTeller(logging.WARNING))
     log.setLevel(logging.WARNING)
     log.propagate = False
     try:
-        async with Client(model=join.model, config=config) as client:
+        client = MeasuringClient(
+            is_mediated=join.is_mediated,
+            chunk_tokens=join.prefill_chunk_tokens,
+            model=join.model,
+            config=config,
+        )
+        async with client:
             say("joined")
             await Worker(client).run(commands)
     except P2PNodeError as error:

@@ -1,0 +1,163 @@
+"""`p2pnode bench prefill`: time to the first token of a long prompt on slow uplinks.
+
+A thin client, three hops of a random model in bfloat16 that takes each of them 0.3 to 0.5 s for
+the whole prompt. Whole: each hop waits for all of the prompt before it computes. Pipelined: the
+client's chunks flow through the hops. The bound is the best chunk's time in `bench.bounds`, with
+the cost of forwards as the hops have measured it while all of them were busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from p2pnode.bench.bounds import Costs, best_chunked_s, line_through
+from p2pnode.bench.models import make_model
+from p2pnode.bench.parts import Part, Setup
+from p2pnode.bench.resilience_rows import with_remark
+from p2pnode.bench.result import Row, at_most, figure
+from p2pnode.bench.wan_chain import Answer, ChainClient, Setting, WanChain, greedy, wan_chain
+from p2pnode.model.block import Block, Work
+from p2pnode.model.spec import read_spec
+from p2pnode.types import LayerRange
+
+NUM_HOPS = 3
+PROMPT_TOKENS = 1024
+HIDDEN_SIZE = 1024
+INTERMEDIATE_SIZE = 2816
+DTYPE = "bfloat16"
+COMPUTE_S = 0.4
+"""Of one hop, for the whole prompt."""
+MOST_LAYERS = 16
+UP_MBIT = 20.0
+BYTES_PER_MBIT = 1e6 / 8
+DELAY_MS = 20
+OWN = 0
+"""The client's own choice of chunks."""
+SIZES = (32, 128)
+"""Chunks from which the cost of a forward is found."""
+WARM_TOKENS = 64
+
+
+async def first_token(setup: Setup) -> list[Row]:
+    """`pipelined_over_whole` and `over_bound`."""
+    setup.note("choosing a model of the right cost")
+    model, num_layers = await asyncio.to_thread(_model, setup.folder)
+    setting = Setting(
+        model=model,
+        num_layers=num_layers * NUM_HOPS,
+        num_hops=NUM_HOPS,
+        up_mbit=UP_MBIT,
+        dtype=DTYPE,
+        prefill_chunk_tokens=PROMPT_TOKENS,
+    )
+    async with wan_chain(setting) as chain:
+        await chain.set_delay(DELAY_MS)
+        clients = await _clients(chain)
+        found: dict[int, list[Answer]] = {chunk: [] for chunk in clients}
+        for index in range(setup.num_rounds):
+            setup.note(f"{PROMPT_TOKENS} tokens: round {index + 1} of {setup.num_rounds}")
+            for chunk, client in clients.items():
+                chain.set_whole(is_whole=chunk == PROMPT_TOKENS)
+                found[chunk].append(await client.ask(greedy(_prompt(PROMPT_TOKENS), 2)))
+    return _rows(found, num_layers)
+
+
+async def _clients(chain: WanChain) -> dict[int, ChainClient]:
+    """By the size of their chunks, with connections that are warm."""
+    sizes = (PROMPT_TOKENS, OWN, *SIZES)
+    clients = {size: await chain.client(prefill_chunk_tokens=size) for size in sizes}
+    for client in clients.values():
+        await client.ask(greedy(_prompt(WARM_TOKENS), 4))
+    return clients
+
+
+def _rows(found: dict[int, list[Answer]], num_layers: int) -> list[Row]:
+    times = {chunk: [answer.ttft_s for answer in answers] for chunk, answers in found.items()}
+    whole = times[PROMPT_TOKENS]
+    ratios = [ours / theirs for ours, theirs in zip(times[OWN], whole, strict=True)]
+    bounds = [_bound(*pair) for pair in zip(*(found[size] for size in SIZES), strict=True)]
+    over = [ours / bound for ours, (bound, _) in zip(times[OWN], bounds, strict=True)]
+    computes = [compute_s for answer in found[PROMPT_TOKENS] for compute_s in _prompt_s(answer)]
+    compute = figure("whole_compute_s", computes, "s per hop")
+    bound_row = at_most("over_bound", over, "ratio", 1.2, median(bound for bound, _ in bounds))
+    return [
+        at_most("pipelined_over_whole", ratios, "ratio", 0.42, median(whole)),
+        with_remark(bound_row, f"bound at chunks of {bounds[-1][1]}"),
+        figure("pipelined_ttft_s", times[OWN], "s", median(whole)),
+        *(figure(f"pipelined_{size}_ttft_s", times[size], "s", median(whole)) for size in SIZES),
+        with_remark(compute, f"{num_layers} layers per hop"),
+    ]
+
+
+def _bound(small: Answer, large: Answer) -> tuple[float, int]:
+    """The best time to the first token, and its chunk, from two sizes of chunks."""
+    fixed_s, token_s = line_through(_forward(small), _forward(large))
+    costs = Costs(
+        num_hops=NUM_HOPS,
+        delay_s=DELAY_MS / 1e3,
+        fixed_s=fixed_s,
+        token_s=token_s,
+        token_bytes=2.0 * HIDDEN_SIZE,
+        up_bytes_per_s=UP_MBIT * BYTES_PER_MBIT,
+    )
+    return best_chunked_s(costs, PROMPT_TOKENS)
+
+
+def _forward(answer: Answer) -> tuple[float, float]:
+    """(tokens, seconds) of the slowest hop's forwards; hops may have split the client's chunks."""
+    total_s, num_steps = max(zip(_prompt_s(answer), answer.nums_steps, strict=True))
+    num_forwards = max(1, num_steps - 1)
+    return PROMPT_TOKENS / num_forwards, total_s / num_forwards
+
+
+def _prompt_s(answer: Answer) -> list[float]:
+    """What each hop has computed for the prompt, and one step more."""
+    return [each * num for each, num in zip(answer.computes_s, answer.nums_steps, strict=True)]
+
+
+def _prompt(num_tokens: int) -> tuple[int, ...]:
+    return tuple(index * 7 % 500 + 3 for index in range(num_tokens))
+
+
+def _model(folder: Path) -> tuple[Path, int]:
+    """A model, and how many layers of it take a hop `COMPUTE_S` for the prompt. Blocks."""
+    probe = _made(folder, 1)
+    spec = read_spec(probe, probe.name, "")
+    block = Block.load(probe, spec, LayerRange(0, 1), device="cpu", dtype=DTYPE)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the lab's machines have
+    try:
+        layer_s = min(_forward_s(block) for _ in range(3))
+    finally:
+        torch.set_num_threads(num_threads)
+    num_layers = min(MOST_LAYERS, max(1, round(COMPUTE_S / layer_s)))
+    return _made(folder, num_layers * NUM_HOPS), num_layers
+
+
+def _made(folder: Path, num_layers: int) -> Path:
+    return make_model(
+        folder / f"prefill-{num_layers}",
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=INTERMEDIATE_SIZE,
+        heads=16,
+        kv_heads=4,
+        head_dim=64,
+        num_layers=num_layers,
+    )
+
+
+@torch.inference_mode()
+def _forward_s(block: Block) -> float:
+    entry = torch.tensor(_prompt(PROMPT_TOKENS))
+    work = Work(cache=block.new_cache(PROMPT_TOKENS), position=0, entry=entry)
+    began = time.perf_counter()
+    block.forward([work])
+    return time.perf_counter() - began
+
+
+PARTS: tuple[tuple[str, Part], ...] = (("pipelined_over_whole", first_token),)

@@ -1,0 +1,116 @@
+"""`p2pnode bench wan`: single streams over emulated wide area lines, beside plain sockets.
+
+- ``plain_over_floor``: time per token of plain decoding over that of plain sockets on the same
+  lines (`lab.wan.floor`) plus the hops' compute;
+- ``direct_over_mediated``: tokens per second when hops send to each other, over those when each
+  answers the client, which carries the step on;
+- ``hops_1_to_8``: as the first, for chains of one hop to eight; the worst of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from statistics import median
+
+from p2pnode.bench.models import HIDDEN_SIZE, make_thin
+from p2pnode.bench.parts import DELAYS_MS, Part, Setup, at_each_delay, least, most
+from p2pnode.bench.resilience_rows import with_remark
+from p2pnode.bench.result import Row, figure
+from p2pnode.bench.wan_chain import ChainClient, Floor, Setting, WanChain, greedy, wan_chain
+
+PROMPT = (1, 403, 407, 261)
+NUM_HOPS = 3
+MOST_HOPS = 8
+QUICK_HOPS = (1, 4, 8)
+HIDDEN_BYTES = 4 * HIDDEN_SIZE
+TOKENS = 32
+QUICK_TOKENS = 12
+WARM_TOKENS = 24
+MOST_COMPUTE_MS = 10.0
+
+
+async def ways(setup: Setup) -> list[Row]:
+    """`plain_over_floor` and `direct_over_mediated`."""
+    model = await _thin(setup, NUM_HOPS)
+    over_floor: dict[int, list[float]] = {}
+    over_mediated: dict[int, list[float]] = {}
+    floors: dict[int, float] = {}
+    rates: dict[int, float] = {}
+    computes: list[float] = []
+    async with wan_chain(Setting(model=model, num_layers=NUM_HOPS)) as chain:
+        direct, mediated = await chain.client(), await chain.client(is_mediated=True)
+        floor = await chain.floor(HIDDEN_BYTES)
+        num_tokens = setup.few(TOKENS, QUICK_TOKENS)
+        for delay in DELAYS_MS:
+            await _warm(chain, delay, direct, mediated)
+            ratios, gains, floor_ms, slow = list[float](), list[float](), [], []
+            for index in range(setup.num_rounds):
+                setup.note(f"{delay} ms: round {index + 1} of {setup.num_rounds}")
+                loop_s = await floor.loop_s(num_tokens)
+                plain = await direct.ask(greedy(PROMPT, num_tokens))
+                carried = await mediated.ask(greedy(PROMPT, num_tokens))
+                ratios.append(plain.token_s / (loop_s + plain.compute_s))
+                gains.append(carried.token_s / plain.token_s)
+                floor_ms.append(1e3 * loop_s)
+                slow.append(1 / carried.token_s)
+                computes.append(1e3 * plain.compute_s)
+            over_floor[delay], over_mediated[delay] = ratios, gains
+            floors[delay], rates[delay] = median(floor_ms), median(slow)
+    compute = figure("wan_compute_ms", computes, "ms per token, all hops")
+    if compute.value is not None and compute.value > MOST_COMPUTE_MS:
+        compute = with_remark(compute, f"more than {MOST_COMPUTE_MS:g}: is this machine busy?")
+    return [
+        *at_each_delay("plain_over_floor", most(1.08), over_floor, "ratio", floors),
+        *at_each_delay("direct_over_mediated", least(1.4), over_mediated, "ratio", rates),
+        compute,
+    ]
+
+
+async def lengths(setup: Setup) -> list[Row]:
+    """`hops_1_to_8`."""
+    model = await _thin(setup, MOST_HOPS)
+    ratios: dict[int, dict[int, list[float]]] = {delay: {} for delay in DELAYS_MS}
+    plain_ms: dict[int, dict[int, list[float]]] = {delay: {} for delay in DELAYS_MS}
+    for num_hops in QUICK_HOPS if setup.is_quick else range(1, MOST_HOPS + 1):
+        setup.note(f"a chain of {num_hops}")
+        setting = Setting(model=model, num_layers=MOST_HOPS, num_hops=num_hops)
+        async with wan_chain(setting) as chain:
+            client, floor = await chain.client(), await chain.floor(HIDDEN_BYTES)
+            for delay in DELAYS_MS:
+                await _warm(chain, delay, client)
+                found = [await _one(setup, client, floor) for _ in range(setup.num_rounds)]
+                ratios[delay][num_hops] = [ratio for ratio, _ in found]
+                plain_ms[delay][num_hops] = [ms for _, ms in found]
+    # The longest chain is not always the worst one.
+    worst = {delay: max(each.values(), key=median) for delay, each in ratios.items()}
+    rows = at_each_delay("hops_1_to_8", most(1.10), worst, "ratio", {})
+    for delay, by_length in ratios.items():
+        for num_hops, each in by_length.items():
+            took_ms = median(plain_ms[delay][num_hops])
+            row = figure(f"hops_{num_hops}_over_floor_{delay}ms", each, "ratio")
+            rows.append(with_remark(row, f"{took_ms:.1f} ms per token"))
+    return rows
+
+
+async def _one(setup: Setup, client: ChainClient, floor: Floor) -> tuple[float, float]:
+    """Time per token over the floor's, and in milliseconds."""
+    num_tokens = setup.few(TOKENS, QUICK_TOKENS)
+    loop_s = await floor.loop_s(num_tokens)
+    plain = await client.ask(greedy(PROMPT, num_tokens))
+    return plain.token_s / (loop_s + plain.compute_s), 1e3 * plain.token_s
+
+
+async def _warm(chain: WanChain, delay: int, *clients: ChainClient) -> None:
+    """Connections are made, and pauses are known."""
+    await chain.set_delay(delay)
+    for client in clients:
+        await client.ask(greedy(PROMPT, WARM_TOKENS))
+
+
+async def _thin(setup: Setup, num_layers: int) -> Path:
+    place = setup.folder / f"thin-{num_layers}"
+    return await asyncio.to_thread(make_thin, place, num_layers)
+
+
+PARTS: tuple[tuple[str, Part], ...] = (("plain_over_floor", ways), ("hops_1_to_8", lengths))
