@@ -137,10 +137,6 @@ class LabTransport:
         """See `Transport.connect`."""
         await self._transport.connect(peer, addresses)
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """See `Transport.disconnect`."""
-        await self._transport.disconnect(peer)
-
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """See `Transport.open_stream`."""
         return LabStream(await self._transport.open_stream(peer, protocol), self._conditions)

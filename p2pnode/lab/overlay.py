@@ -123,9 +123,6 @@ class LabDaemon:
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         """Nothing to do."""
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """Nothing to do."""
-
     async def open_stream(self, peer: PeerId, protocol: str) -> Any:
         """Refused: directories of the overlay call each other, they open no streams."""
         raise PeerLost(peer, "is simulated: it takes calls, no streams")

@@ -141,13 +141,6 @@ class P2PTransport:
         """
         await dial(self._daemon.control, peer, addresses)
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """See `Transport.disconnect`; raises DaemonDied."""
-        try:
-            await self._daemon.control.disconnect(binary(peer))
-        except (Refusal, TimeoutError) as error:
-            log.debug("not disconnected: peer=%s error=%s", peer.short, error)
-
     def listens_at(self) -> tuple[str, ...]:
         """See `Ground.listens_at`."""
         port = self._daemon.port

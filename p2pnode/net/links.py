@@ -161,8 +161,6 @@ class Links:
             async with asyncio.timeout(self._connect_timeout_s):
                 yield
         except (TimeoutError, PeerTimeout) as error:
-            if self.get(peer) is None and self.get(peer, CONTROL) is None:
-                await self._transport.disconnect(peer)  # it may live elsewhere: dial next time
             what = f"did not answer within {self._connect_timeout_s:g} s"
             raise PeerTimeout(peer, what) from error
 

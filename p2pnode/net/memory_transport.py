@@ -103,12 +103,6 @@ class MemoryTransport:
             raise PeerLost(peer, "cannot be reached (it died while we dialled)")
         self._network.connect(self._peer, peer)
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """See `Transport.disconnect`."""
-        self._check_open()
-        await self._network.until_thawed(self._peer)
-        self._network.disconnect(self._peer, peer)
-
     def listens_at(self) -> tuple[str, ...]:
         """See `Ground.listens_at`."""
         return self.addresses

@@ -140,10 +140,6 @@ class Reach:
                 return
         raise dial.result() or PeerLost(peer, "cannot be reached")
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """See `Transport.disconnect`."""
-        await self._ground.disconnect(peer)
-
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """See `Transport.open_stream`."""
         return await self._ground.open_stream(peer, protocol)

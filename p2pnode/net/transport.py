@@ -82,10 +82,6 @@ class Transport(Protocol):
         """Make sure that a connection exists; raises PeerLost. No-op when connected."""
         ...
 
-    async def disconnect(self, peer: PeerId) -> None:
-        """Drop the connections to a peer, and all streams on them; the next one dials anew."""
-        ...
-
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises PeerLost, PeerTimeout.
 

@@ -2,8 +2,8 @@
 
 Windows of guesses are sent one after the other without waiting for answers (as in PipeInfer,
 Butler et al., 2024), behind a known token that goes first. With acceptance a, a run has 1 / (1 - a)
-tokens, the last of them in the place of a wrong guess; that is known one loop L after its window was
-sent. A window of g guesses is all right with probability a^g, and windows follow each other
+tokens, the last of them in the place of a wrong guess; that is known one loop L after its window
+was sent. A window of g guesses is all right with probability a^g, and windows follow each other
 every T_g, the slower of guessing it and of the slowest hop. So
 
     rate(g) = 1 / (1 - a) / (L + T_g / (1 - a^g))

@@ -247,16 +247,6 @@ async def test_a_peer_that_was_killed_and_is_back_is_reached_at_the_first_attemp
                 assert near.links.get(FAR) is link, "its control link is a living one, too"
 
 
-async def test_who_answers_no_stream_is_dialled_anew_the_next_time() -> None:
-    network = ether()
-    async with ends(network) as (near, far):
-        await near.transport.connect(FAR, far.transport.addresses)
-        network.silence(FAR, NEAR)
-        with pytest.raises(PeerTimeout):
-            await control(near, far)
-        assert not network.are_connected(NEAR, FAR)
-
-
 async def test_a_shunned_peer_gets_no_link_until_the_time_is_over() -> None:
     async with ends(ether()) as (near, far):
         far.links.shun(NEAR, 60.0)

@@ -52,7 +52,7 @@ async def answer(
 
 
 @pytest.mark.parametrize("sampling", [None, SEEDED, PENALISED], ids=["greedy", "seeded", "penalty"])
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
 async def test_the_text_is_that_of_plain_decoding(
     share: float, sampling: Sampling | None, tiny: Path, cache: Path
 ) -> None:
@@ -76,9 +76,9 @@ async def test_right_guesses_make_it_faster(
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start("0-2", "3-5", "6-8")
         async with swarm.client() as client:
-            plain = await answer(client, None, num_tokens=200)
+            plain = await answer(client, None, num_tokens=120)
             guessed = await answer(
-                client, Oracle([*PROMPT, *plain.token_ids], share), num_tokens=200
+                client, Oracle([*PROMPT, *plain.token_ids], share), num_tokens=120
             )
     assert guessed.token_ids == plain.token_ids
     assert guessed.tokens_per_s >= gain * plain.tokens_per_s
