@@ -60,8 +60,7 @@ class Trend:
         mean_x, mean_y = self._x / self._n, self._y / self._n
         spread = self._xx / self._n - mean_x * mean_x
         if spread < 1e-9:
-            # One size only: never less than proportional growth beyond what was seen.
-            return mean_y * max(1.0, num_tokens / mean_x) if num_tokens > mean_x else mean_y
+            return mean_y * max(1.0, num_tokens / mean_x)  # no better is known than in proportion
         slope = max(0.0, (self._xy / self._n - mean_x * mean_y) / spread)
         return max(0.0, mean_y + slope * (num_tokens - mean_x))
 
