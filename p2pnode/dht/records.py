@@ -177,8 +177,13 @@ class RecordJudge:
         return announcement
 
     def _newest(self, subkey: str, now: float) -> Seen | None:
+        """What a record has to be newer than; nothing that our clock, before it was set back, has
+        let through from the future.
+        """
         seen = self._seen.get(subkey)
-        return None if seen is None or seen.announcement.expires_at <= now else seen
+        if seen is None or seen.announcement.expires_at <= now:
+            return None
+        return None if seen.announcement.issued_at > now + MAX_FUTURE_S else seen
 
     def _remember(self, announcement: Announcement, value: bytes, now: float) -> None:
         subkey = subkey_of(announcement)

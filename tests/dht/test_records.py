@@ -43,6 +43,16 @@ def record(keys: Any = KEYS, **changes: Any) -> Record:
     return key_of(shard_of(what.peer)), subkey_of(what), value, what.expires_at
 
 
+def test_when_our_clock_is_set_back_the_records_of_the_future_count_no_more() -> None:
+    judge = RecordJudge()
+    ahead = {"issued_at": NOW + 300, "expires_at": NOW + 360, "sequence": 400}
+    judge.check(*record(**ahead), now=NOW + 300)
+    after = record(issued_at=NOW + 8, expires_at=NOW + 68, sequence=401)
+    assert judge.check(*after, now=NOW + 8).sequence == 401
+    with pytest.raises(BadRecord, match="not newer"):
+        judge.check(*record(issued_at=NOW, expires_at=NOW + 60, sequence=400), now=NOW + 9)
+
+
 def test_a_good_record_is_believed() -> None:
     assert check_record(*record(), now=NOW) == announcement(KEYS)
 
