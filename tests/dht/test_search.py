@@ -53,7 +53,7 @@ class World:
 
 
 def record_of(peer: PeerID) -> bytes:
-    return node_id_of(peer).to_bytes()[:8]
+    return bytes(node_id_of(peer).to_bytes()[:8])
 
 
 def everywhere(crowd: Iterable[PeerID] = ()) -> dict[PeerID, str]:

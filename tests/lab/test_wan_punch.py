@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from p2pnode.lab.reference import prepare
-from p2pnode.lab.scenario import CLIENT, Scenario
+from p2pnode.lab.scenario import CLIENT, Nat, Scenario
 from p2pnode.lab.scenario_file import load_scenario
 from p2pnode.lab.wan.machines import Duty
 from p2pnode.lab.wan.network import line_of
@@ -45,8 +45,8 @@ async def settle(swarm: WanSwarm, scenario: Scenario, model: str) -> None:
     """Start the bootstrap node and the nodes, and give the client its place."""
     names = [BOOTSTRAP, *scenario.members, CLIENT]
     for name in names:
-        nat = scenario.members[name].nat.value if name in scenario.members else "none"
-        await swarm.place(name, Place(link=scenario.link, nat=nat))
+        nat = scenario.members[name].nat if name in scenario.members else Nat.NONE
+        await swarm.place(name, Place(link=scenario.link, nat=nat.value))
     line = line_of(scenario.way("first", "last"))
     await swarm.network.set_lines({(a, b): line for a in names for b in names if a != b})
     await swarm.serve(BOOTSTRAP, Duty(layers=None))
