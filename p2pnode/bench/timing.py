@@ -29,8 +29,3 @@ class Timing:
     def token_s(self) -> float:
         """Median time from one token to the next."""
         return median(self.gaps_s)
-
-    @property
-    def mean_token_s(self) -> float:
-        """Mean time from one token to the next."""
-        return sum(self.gaps_s) / len(self.gaps_s)
