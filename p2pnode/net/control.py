@@ -51,11 +51,6 @@ class Control:
         )
         await self._ask(pb.Request(type=pb.Request.CONNECT, connect=connect), timeout_s)
 
-    async def disconnect(self, peer: bytes) -> None:
-        """Drop all connections to a peer."""
-        disconnect = pb.DisconnectRequest(peer=peer)
-        await self._ask(pb.Request(type=pb.Request.DISCONNECT, disconnect=disconnect))
-
     async def connected_peers(self) -> list[bytes]:
         """The ids of all peers that we are connected to."""
         answer = await self._ask(pb.Request(type=pb.Request.LIST_PEERS))
