@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 from libp2p.crypto.keys import KeyPair
 
@@ -36,12 +36,12 @@ from p2pnode.types import Announcement, PeerId
 
 log = logging.getLogger(__name__)
 
-OPERATION_TIMEOUT_S = 8.0
+SEARCH_WITHIN_S = 4.0
+FETCH_WITHIN_S = 4.0
+"""Who has not answered by then is left out: a call has a deadline, but one may follow another."""
 LOOK_WITHIN_S = 1.0
 SETUP_TIMEOUT_S = 5.0
 MAX_CLOCK_SKEW_S = 3.0
-
-T = TypeVar("T")
 
 
 class DaemonTransport(Transport, Protocol):
@@ -140,12 +140,11 @@ class KademliaDirectory:
         A node that knows nobody yet is its own holder. Raises BadRecord when they refuse,
         JoinFailed when none answers.
         """
-        holders = await self._bounded(self._nearest(key), "finding holders")
+        key_id = DHTID.generate(source=key)
+        holders = (await self._search(key_id)).of[key_id].nearest()
         if not holders and not self._is_client:
             return
-        answers = await self._bounded(
-            self._store(holders, key, subkey, value, expires_at), "storing"
-        )
+        answers = await self._store(holders, key, subkey, value, expires_at)
         if True in answers:
             return
         if False in answers:
@@ -155,7 +154,7 @@ class KademliaDirectory:
     async def announcements(self) -> tuple[Announcement, ...]:
         """See `Directory.announcements`."""
         answered_before = self._calls.num_answers
-        read = await self._bounded(self._read(), "reading")
+        read = await self._read()
         if self._is_client and self._calls.num_answers == answered_before:
             raise JoinFailed("no peer of the swarm answers; check this machine's network")
         live = newest_live(read, now=self._clock())
@@ -192,30 +191,29 @@ class KademliaDirectory:
 
     async def explore(self) -> None:
         """Find our own neighbourhood, so that we know nodes and nodes know us."""
-        await self._bounded(self._search(self._protocol.node_id), "exploring")
+        await self._search(self._protocol.node_id)
 
     # --- helpers
 
     async def _search(self, *keys: DHTID) -> Search:
-        """The nodes near these keys, and what they list."""
+        """The nodes near these keys, and what they list, as far as they answer in time."""
         table, own = self._protocol.table, self._protocol.node_id
         search = Search(keys, self._protocol.find, self._groups, own=own, max_keys=MAX_KEYS)
         # All that we know: the nearest ones alone may be a crowd that names only itself.
         start = {key: dict(table.nearest(key, MAX_CANDIDATES)) for key in keys}
-        await search.run(start)
+        await self._within(SEARCH_WITHIN_S, search.run(start), "search")
+        search.stop()
         return search
 
     async def _read(self) -> list[Announcement]:
-        """What is held under all keys, by us and by others."""
+        """What is held under all keys, by us and by others who answer in time."""
         search = await self._search(*(DHTID.generate(source=key) for key in ALL_KEYS))
         now = self._clock()
         shards = [self._holder.shard(key, now=now) for key in ALL_KEYS]
         held = [each.announcement for shard in shards for each in shard.values()]
-        return held + await Fetch(self._judge.known, self._protocol.fetch).run(search.holders())
-
-    async def _nearest(self, key: bytes) -> list[PeerID]:
-        key_id = DHTID.generate(source=key)
-        return (await self._search(key_id)).of[key_id].nearest()
+        fetch = Fetch(self._judge.known, self._protocol.fetch)
+        await self._within(FETCH_WITHIN_S, fetch.run(search.holders()), "fetch")
+        return held + fetch.found
 
     async def _connected(self) -> dict[PeerID, str]:
         try:
@@ -239,17 +237,15 @@ class KademliaDirectory:
             answers = [group.create_task(store_at(holder), name="store") for holder in holders]
         return [answer.result() for answer in answers]
 
-    async def _bounded(self, operation: Coroutine[Any, Any, T], what: str) -> T:
-        """Wait for an operation, at most `OPERATION_TIMEOUT_S`; raises JoinFailed after that.
+    async def _within(self, limit_s: float, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Wait for something, but not longer; it is left to end by itself, as its calls do.
 
-        It is left to end by itself, soon, as each of its calls has a deadline: a search of
-        hivemind's that is cancelled leaves tasks behind that nobody ends.
+        Not cancelled: whoever is silent shall be noted as such when its call's deadline has passed.
         """
-        task = self._tasks.start(operation, name=what)
-        done, _ = await asyncio.wait({task}, timeout=OPERATION_TIMEOUT_S)
-        if not done:
-            raise JoinFailed(f"{what}: no answer in {OPERATION_TIMEOUT_S:.0f} s")
-        return task.result()
+        task = self._tasks.start(work, name=name)
+        done, _ = await asyncio.wait({task}, timeout=limit_s)
+        if done:
+            task.result()
 
     async def _introduce(self, peer: PeerId) -> None:
         await whois.ask(self._transport, peer, None, is_client=self._is_client)

@@ -137,6 +137,7 @@ class Search:
         self._changed = asyncio.Event()
         self._under_way = 0
         self._num_calls = 0
+        self._is_stopped = False
 
     async def run(self, start: Mapping[DHTID, Neighbours]) -> None:
         """Search until nobody nearer is left. start: whom to ask first, per key."""
@@ -146,6 +147,13 @@ class Search:
         async with asyncio.TaskGroup() as group:
             for number in range(NUM_WORKERS):
                 group.create_task(self._work(), name=f"search-{number}")
+
+    def stop(self) -> None:
+        """Ask nobody more: what is known now is the result, calls under way change it no more."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            for search in self.of.values():
+                search.count_all()
 
     def holders(self) -> dict[bytes, list[PeerID]]:
         """Those that count and list a record, in the order in which to ask them for it.
@@ -173,7 +181,7 @@ class Search:
 
     def _next_call(self) -> tuple[DHTID, PeerID, list[KeySearch]] | None:
         """Whom to ask, and about which keys: all that have this node among their nearest."""
-        if self._num_calls >= MAX_CALLS:
+        if self._is_stopped or self._num_calls >= MAX_CALLS:
             return None
         for search in sorted(self.of.values(), key=lambda each: len(each.asked)):
             chosen = search.next(self._groups.known)
@@ -199,6 +207,6 @@ class Search:
         finally:
             self._under_way -= 1
             self._changed.set()
-        if answer is not None:
+        if answer is not None and not self._is_stopped:
             for search in about:
                 search.answered(node, peer, group, answer[search.key])

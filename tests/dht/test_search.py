@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.virtual_time
 KEY = DHTID.generate(source=b"key")
 NODES = {node_id_of(peer): peer for peer in (to_hivemind(fake_peer_id(n)) for n in range(60))}
 RANKED = sorted(NODES, key=lambda node: int(node) ^ int(KEY))
+SILENCE_S = 3.0
 
 
 def network(number: int) -> str:
@@ -27,8 +29,14 @@ def network(number: int) -> str:
 class World:
     """Nodes that know everybody; those of one crowd only each other."""
 
-    def __init__(self, addresses: Mapping[PeerID, str], crowd: Collection[PeerID] = ()) -> None:
+    def __init__(
+        self,
+        addresses: Mapping[PeerID, str],
+        crowd: Collection[PeerID] = (),
+        silent: Collection[PeerID] = (),
+    ) -> None:
         self.addresses = addresses
+        self.silent = silent
         self.asked: list[PeerID] = []
         self.groups = Groups(self.connected)
         self._crowd = crowd
@@ -36,6 +44,8 @@ class World:
     async def ask(self, peer: PeerID, keys: Collection[DHTID]) -> dict[DHTID, Found]:
         """Everybody lists one record, named like itself."""
         self.asked.append(peer)
+        if peer in self.silent:
+            await asyncio.sleep(SILENCE_S)
         known = [n for n in RANKED if peer not in self._crowd or NODES[n] in self._crowd][:20]
         return {key: ([record_of(peer)], {node: NODES[node] for node in known}) for key in keys}
 
@@ -127,3 +137,20 @@ async def test_the_group_of_who_has_gone_is_unknown_and_nobody_is_looked_up_twic
 )
 def test_groups_are_networks(address: str, group: str | None) -> None:
     assert group_of(address) == group
+
+
+async def test_a_search_that_is_stopped_has_those_who_have_answered() -> None:
+    silent = ranked(RANKED[1:6])
+    world = World(everywhere(), silent=silent)
+    own = DHTID.generate(source=b"own")
+    search = Search([KEY], world.ask, world.groups, own=own, max_keys=4)
+    searching = asyncio.create_task(search.run({KEY: {RANKED[-1]: NODES[RANKED[-1]]}}))
+    await asyncio.sleep(1.0)
+    assert not searching.done()
+    search.stop()
+    found, num_asked = search.of[KEY].nearest(), len(world.asked)
+    assert found[:1] == ranked(RANKED[:1])
+    assert not set(found) & set(silent)
+    await searching
+    assert search.of[KEY].nearest() == found, "late answers change nothing"
+    assert len(world.asked) == num_asked, "nobody more is asked"
