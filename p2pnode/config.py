@@ -112,8 +112,8 @@ class NodeConfig:
     vram_bytes: int | None = None
     """The most that weights and sessions may take; None: what the device has free."""
     up_bytes_per_s: float = 0.0
-    """The uplink, announced for routing; 0: not known. Nothing is paced by it, but where it is
-    slower than coding hidden states without loss, they are coded."""
+    """The uplink, announced for routing; 0: not known, what is measured is announced. Nothing is
+    paced by it, but where it is slower than coding hidden states without loss, they are coded."""
     until: ClockTime | None = None
     """When to leave, by the clocks here; None: when told to."""
     pauses_when_busy: bool = False

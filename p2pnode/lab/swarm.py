@@ -256,6 +256,7 @@ def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 1
         flops_per_s=1e9,
         memory_bytes_per_s=1e9,
         latency_s=latency_s,
+        chunk_s=latency_s,
         tokens_per_s=1.0 / latency_s,
         kv_capacity_tokens=capacity_tokens,
         bytes_per_token=session_bytes_per_token(block),

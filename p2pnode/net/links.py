@@ -194,6 +194,13 @@ class Links:
             link.send(padding())
         return link
 
+    @property
+    def up_bytes_per_s(self) -> float:
+        """Our uplink: as announced, else the most that a link has been seen to take; 0: unknown."""
+        links = [link for links in self._links.values() for link in links]
+        seen = (link.uplink.measured_bytes_per_s for link in links)
+        return self._up_bytes_per_s or max(seen, default=0.0)
+
     def _link(self, stream: ByteStream, traffic: str) -> Link:
         link = Link(stream, traffic, self)
         link.agree_on(self._lossy)

@@ -14,6 +14,8 @@ from p2pnode.types import DTYPE_BYTES, LayerRange
 
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 5
+CHUNK_TOKENS = 64
+"""The other size of a step that is measured: clients cut prompts by what a chunk takes."""
 MEMORY_SHARE = 0.8
 """The part of what is free after loading that sessions may fill."""
 
@@ -27,14 +29,21 @@ class Figures:
     memory_bytes_per_s: float
     latency_s: float
     """Median time of one decode step through the block."""
+    chunk_s: float
+    """Median time of a step of `CHUNK_TOKENS`."""
     tokens_per_s: float
     kv_capacity_tokens: int
     bytes_per_token: int
 
+    @property
+    def step_times(self) -> tuple[tuple[int, float], ...]:
+        """(tokens, seconds) of the steps that were measured."""
+        return (1, self.latency_s), (CHUNK_TOKENS, self.chunk_s)
+
 
 def measure(block: Block, device: Device, *, max_session_tokens: int) -> Figures:
     """Run a few steps and count; raises DoesNotFit when not even one session has room."""
-    latency_s = choose_threads(device, lambda: _decode_latency_s(block))
+    latency_s = choose_threads(device, lambda: _step_s(block, 1))
     bytes_per_token = session_bytes_per_token(block)
     capacity = int(device.free_bytes * MEMORY_SHARE) // bytes_per_token
     if capacity < min(max_session_tokens, block.spec.max_positions):
@@ -45,6 +54,7 @@ def measure(block: Block, device: Device, *, max_session_tokens: int) -> Figures
         flops_per_s=measure_flops(device, block.dtype),
         memory_bytes_per_s=measure_bandwidth(device),
         latency_s=latency_s,
+        chunk_s=_step_s(block, CHUNK_TOKENS),
         tokens_per_s=1.0 / latency_s,
         kv_capacity_tokens=capacity,
         bytes_per_token=bytes_per_token,
@@ -61,12 +71,13 @@ def session_bytes_per_token(block: Block, layers: LayerRange | None = None) -> i
     return math.ceil(block.kv_bytes_per_token * share) + 2 * row_bytes
 
 
-def _decode_latency_s(block: Block) -> float:
-    cache = block.new_cache(WARM_UP_STEPS + MEASURED_STEPS)
-    row = zeros((1, block.spec.hidden_size), block.dtype, block.device)
+def _step_s(block: Block, num_tokens: int) -> float:
+    """Median time of a step of so many tokens, at the beginning of a session."""
+    cache = block.new_cache(num_tokens)
+    rows = zeros((num_tokens, block.spec.hidden_size), block.dtype, block.device)
     times = []
-    for position in range(WARM_UP_STEPS + MEASURED_STEPS):
+    for _ in range(WARM_UP_STEPS + MEASURED_STEPS):
         began = time.perf_counter()
-        block.forward([Work(cache=cache, position=position, entry=row)])
+        block.forward([Work(cache=cache, position=0, entry=rows)])
         times.append(time.perf_counter() - began)
     return sorted(times[WARM_UP_STEPS:])[MEASURED_STEPS // 2]

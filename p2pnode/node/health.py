@@ -31,7 +31,6 @@ class HealthMeter:
         held = sum(session.max_tokens for session in sessions.values())
         device = figures.device
         free_bytes = max(0, device.free_bytes - held * figures.bytes_per_token)
-        announced = (1, figures.latency_s, figures.latency_s)
         return Health(
             peer=self._peer,
             sequence=0,
@@ -41,7 +40,7 @@ class HealthMeter:
             queue_depth=self._worker.num_waiting,
             queue_s=tally.queue_s,
             kv_free_tokens=max(0, figures.kv_capacity_tokens - held),
-            step_times=tally.step_times() or (announced,),
+            step_times=tally.step_times(),
             vram_used=1.0 - free_bytes / device.total_bytes,
             device_load=self._device_load(now),
             errors=tally.errors(now),

@@ -53,7 +53,7 @@ class BlockServer:
             journals_bytes=config.journals_bytes,
         )
         async with (
-            Worker() as worker,
+            Worker(figures.step_times) as worker,
             Handler(self.block, worker, admission, limits, self._session_event) as handler,
         ):
             gossip = self._gossip(joined, HealthMeter(transport.peer, handler, worker, figures))
@@ -63,7 +63,7 @@ class BlockServer:
                 await links.serve()
                 announcer = Announcer(
                     joined.directory,
-                    lambda: self._announcement(joined, handler),
+                    lambda: self._announcement(joined, handler, links),
                     wall_clock=config.wall_clock,
                 )
                 announcing = tasks.start(announcer.run(), name="announcer")
@@ -152,7 +152,7 @@ class BlockServer:
         fields = {"client": session.client.peer, "layers": str(session.layers)}
         self.on_event(event, {"session": session.id.hex(), **fields})
 
-    def _announcement(self, joined: Joined, handler: Handler) -> Announcement:
+    def _announcement(self, joined: Joined, handler: Handler, links: Links) -> Announcement:
         block, spec, figures = self.block, self.block.spec, self.figures
         held = sum(session.max_tokens for session in handler.sessions.values())
         return Announcement(
@@ -171,7 +171,7 @@ class BlockServer:
             memory_bytes_per_s=figures.memory_bytes_per_s,
             latency_s=figures.latency_s,
             tokens_per_s=figures.tokens_per_s,
-            up_bytes_per_s=self.config.up_bytes_per_s,
+            up_bytes_per_s=links.up_bytes_per_s,
             down_bytes_per_s=0.0,
             offers_embedding=block.embeds,
             offers_head=block.has_head,

@@ -137,6 +137,8 @@ def choose_standby(view: SwarmView, needs: Needs, chain: Chain, index: int) -> H
     barred = {b for a, b in needs.avoid.links if a == before}
     barred |= {a for a, b in needs.avoid.links if b == after}
     usable = [a for a in usable if a.peer not in leaving | barred]
+    if not usable:
+        return None
     table = Table.of(view, usable, needs, chain.numerics, None)
     gap = Gap(hop.layers, before, after)
     neighbours = _members(view, needs, chain)

@@ -6,7 +6,9 @@ slowest hop or link (pipelined prefill; Agrawal et al., "Sarathi", 2023, for the
     time(q) = sum over hops of (c(q) + q A / b) + (m - 1) * max over hops of (c(q), q A / b)
 
 with c(q) the compute time of a chunk, A the bytes of a row, b the uplink and m the chunks. Small
-chunks fill sooner, large ones waste less on what every step costs.
+chunks fill sooner, large ones waste less on what every step costs. Near the best size the time is
+flat, and large chunks suffer less from what is not in the formula: so the largest that is nearly
+as good as the best one is taken.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from p2pnode.types import DTYPE_BYTES, Chain, SwarmView
 CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 MIN_MEASURED_TOKENS = 16
 """Times of shorter steps do not tell what a chunk takes."""
+NEARLY = 1.05
+"""So many times the best chunk's time is as good."""
+USUAL_UP_BYTES_PER_S = 20e6 / 8
+"""The uplink of a volunteer who has not told it."""
 
 StepTimes = Sequence[tuple[int, float, float]]
 
@@ -58,5 +64,12 @@ def chunk_tokens(view: SwarmView, chain: Chain, row_elements: int, num_tokens: i
         share = len(hop.layers) / len(a.layers)
         hops.append([(n, p50 * share, p95 * share) for n, p50, p95 in times])
         is_last = hop is chain.hops[-1]
-        send_s.append(0.0 if is_last or not a.up_bytes_per_s else row_bytes / a.up_bytes_per_s)
-    return min(CHUNKS, key=lambda size: prefill_s(num_tokens, size, hops, send_s))
+        send_s.append(0.0 if is_last else row_bytes / (a.up_bytes_per_s or USUAL_UP_BYTES_PER_S))
+    return best_chunk(num_tokens, hops, send_s)
+
+
+def best_chunk(num_tokens: int, hops: Sequence[StepTimes], send_s: Sequence[float]) -> int:
+    """The largest of `CHUNKS` that is nearly as good as the best; parameters as of `prefill_s`."""
+    times = {size: prefill_s(num_tokens, size, hops, send_s) for size in CHUNKS}
+    limit_s = NEARLY * min(times.values())
+    return max(size for size, time_s in times.items() if time_s <= limit_s)

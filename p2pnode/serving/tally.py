@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from statistics import median
 
 from p2pnode.serving.scheduler import Cost
@@ -22,7 +23,8 @@ MAX_KNEE = 1024.0
 class Tally:
     """Compute times per token count, waiting times, errors by kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured: Sequence[tuple[int, float]] = ()) -> None:
+        """measured: (tokens, seconds) of forwards before the first one"""
         self.queue_s = 0.0
         """How long a step has waited lately, mean."""
         self.busy_s = 0.0
@@ -31,13 +33,18 @@ class Tally:
         self._cost = Cost(USUAL_KNEE * 1e-4, 1e-4)
         self._until_fit = 0
         self._errors: deque[tuple[float, str]] = deque(maxlen=1000)
+        for num_tokens, compute_s in measured:
+            self._put(num_tokens, compute_s)
 
     def forward(self, num_tokens: int, compute_s: float) -> None:
         """One forward of so many tokens (all its sessions together) took so long."""
-        bucket = next(bucket for bucket in BUCKETS if num_tokens <= bucket)
-        self._times.setdefault(bucket, deque(maxlen=KEPT)).append((num_tokens, compute_s))
+        self._put(num_tokens, compute_s)
         self.busy_s += compute_s
         self._until_fit -= 1
+
+    def _put(self, num_tokens: int, compute_s: float) -> None:
+        bucket = next(bucket for bucket in BUCKETS if num_tokens <= bucket)
+        self._times.setdefault(bucket, deque(maxlen=KEPT)).append((num_tokens, compute_s))
 
     def cost(self) -> Cost:
         """The line through the typical forward of each size."""

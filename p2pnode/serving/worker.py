@@ -6,7 +6,7 @@ One thread per device: torch releases the GIL while it computes, order is kept, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -31,8 +31,9 @@ OnDone = Callable[[Job, Outcome, float, float], None]
 class Worker:
     """Runs blocks on one thread. ``async with`` owns the thread, `run` the loop that feeds it."""
 
-    def __init__(self) -> None:
-        self.tally = Tally()
+    def __init__(self, measured: Sequence[tuple[int, float]] = ()) -> None:
+        """measured: (tokens, seconds) of forwards that have been done before"""
+        self.tally = Tally(measured)
         self.scheduler: Scheduler[Job] = Scheduler(self.tally.cost)
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")

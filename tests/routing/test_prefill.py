@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pnode.routing.prefill import CHUNKS, prefill_s
+from p2pnode.routing.prefill import best_chunk, prefill_s
 
 FREE = [(1, 0.0, 0.0), (512, 0.0, 0.0)]
 
@@ -13,10 +13,6 @@ def steady(alpha_s: float, beta_s: float) -> list[tuple[int, float, float]]:
     """Steps that cost alpha and beta per token, measured at a few sizes."""
     times = [(n, alpha_s + beta_s * n) for n in (1, 16, 128, 512)]
     return [(n, each, each) for n, each in times]
-
-
-def best(num_tokens: int, hops: list[list[tuple[int, float, float]]], send_s: list[float]) -> int:
-    return min(CHUNKS, key=lambda size: prefill_s(num_tokens, size, hops, send_s))
 
 
 def test_one_chunk_takes_the_sum_of_all_hops_and_links() -> None:
@@ -30,14 +26,14 @@ def test_many_chunks_follow_at_the_pace_of_the_slowest() -> None:
 
 
 def test_dear_steps_want_large_chunks_and_cheap_ones_small_chunks() -> None:
-    dear = best(1024, [steady(0.2, 0.001)] * 3, [0.0] * 3)
-    cheap = best(1024, [steady(0.0005, 0.001)] * 3, [0.0] * 3)
+    dear = best_chunk(1024, [steady(0.2, 0.001)] * 3, [0.0] * 3)
+    cheap = best_chunk(1024, [steady(0.0005, 0.001)] * 3, [0.0] * 3)
     assert cheap < dear
-    assert cheap <= 48
+    assert cheap <= 64
 
 
 def test_a_chain_of_one_hop_gets_the_largest() -> None:
-    assert best(1024, [steady(0.01, 0.001)], [0.0]) == 512
+    assert best_chunk(1024, [steady(0.01, 0.001)], [0.0]) == 512
 
 
 def test_a_slow_link_counts_like_a_slow_hop() -> None:

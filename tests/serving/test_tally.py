@@ -16,6 +16,15 @@ def test_compute_times_are_kept_by_the_tokens_of_a_forward() -> None:
     assert tally.busy_s == pytest.approx(90 * 0.010 + 10 * 0.050 + 100 * 0.2)
 
 
+def test_what_was_measured_before_counts_until_enough_has_been_seen() -> None:
+    tally = Tally([(1, 0.002), (64, 0.1)])
+    assert tally.step_times() == ((1, 0.002, 0.002), (64, 0.1, 0.1))
+    assert tally.busy_s == 0.0
+    for _ in range(3):
+        tally.forward(1, 0.004)
+    assert tally.step_times() == ((1, 0.004, 0.004), (64, 0.1, 0.1))
+
+
 def test_only_the_last_times_count() -> None:
     tally = Tally()
     for _ in range(100):
