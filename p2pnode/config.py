@@ -16,6 +16,7 @@ from pathlib import Path
 
 from p2pnode.errors import BadRequest, LocalError
 from p2pnode.log import escape
+from p2pnode.numerics import QUANTS
 from p2pnode.types import LayerRange, PeerId
 
 DEFAULT_PORT = 4001
@@ -105,6 +106,8 @@ class NodeConfig:
     """``float32``, ``bfloat16``, ``float16``; ``auto`` chooses by device and model size."""
     wire: str = ""
     """The lossy coding of hidden states between hops, ``int8``; part of the numerics class."""
+    quant: str = ""
+    """How the weights of the layers are packed, ``int8`` or ``nf4``; part of the numerics class."""
     cache: Path = field(default_factory=_default_cache)
     """Where downloads and sums are kept."""
     max_sessions: int = 64
@@ -141,6 +144,8 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         _check_positive(self, "max_sessions", "min_session_tokens", "prefill_chunk_tokens")
+        if self.quant not in ("", *QUANTS):
+            raise BadRequest(f"quant {escape(self.quant, 40)!r} is not one of {', '.join(QUANTS)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """The numerics class: what must be the same at every hop of a chain for the text to be the same.
 
-Its name is a dtype and what changes numbers beside it, e.g. ``bfloat16`` or ``bfloat16+wire-int8``.
-This is the one place that takes it apart.
+Its name is a dtype and what changes numbers beside it: how weights are packed, and how hidden states
+travel, e.g. ``bfloat16``, ``bfloat16+int8`` or ``bfloat16+nf4+wire-int8``. This is the one place that takes it apart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Self
 
 INT8 = "int8"
+NF4 = "nf4"
+QUANTS = (INT8, NF4)
+"""How the weights of a block may be packed."""
 INT8_GROUP = 64
 """Values that share a scale of one byte."""
 
@@ -25,16 +28,20 @@ class Numerics:
     """What blocks compute in, and what hidden states are between hops once they are decoded."""
     wire: str = ""
     """The lossy coding of hidden states between hops; empty: none."""
+    quant: str = ""
+    """How the weights of linear layers are packed, one of `QUANTS`; empty: they are in the dtype."""
 
     @classmethod
     def parse(cls, name: str) -> Self:
         """Take a name apart; never fails: who announces an unknown class is in it alone."""
         dtype, *others = name.split("+")
         wires = [each.removeprefix(_WIRE) for each in others if each.startswith(_WIRE)]
-        return cls(dtype, wires[0] if wires else "")
+        quants = [each for each in others if each and not each.startswith(_WIRE)]
+        return cls(dtype, wires[0] if wires else "", quants[0] if quants else "")
 
     def __str__(self) -> str:
-        return f"{self.dtype}+{_WIRE}{self.wire}" if self.wire else self.dtype
+        parts = (self.dtype, self.quant, f"{_WIRE}{self.wire}" if self.wire else "")
+        return "+".join(part for part in parts if part)
 
     def row_bytes(self, hidden_size: int) -> int:
         """What the hidden state of one token takes on the wire, coded without loss or not."""

@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "transformers": {"model", "bench", "lab"},
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
+    "bitsandbytes": {"model"},
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},

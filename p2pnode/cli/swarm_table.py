@@ -75,7 +75,7 @@ def _row(a: Announcement, now: float) -> tuple[str, ...]:
     return (
         a.peer.short,
         str(a.layers),
-        escape(a.numerics, 20),
+        escape(a.numerics, 24),
         escape(f"{a.device} {a.device_name}", 32),
         f"{memory} RAM" if a.device == "cpu" else memory,
         f"{a.latency_s * 1e3:.1f} ms",

@@ -15,11 +15,12 @@ import torch
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Probe, Single
 from p2pnode.model.families import CODE_ERRORS
-from p2pnode.model.loader import load_tensors
+from p2pnode.model.loader import Form, load_tensors
 from p2pnode.model.memory import owned_ends
 from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
 from p2pnode.model.pool import KVPool, Layout, Widths
+from p2pnode.model.quant import Packing
 from p2pnode.model.skeleton import Skeleton, build
 from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES, is_finite
@@ -39,6 +40,11 @@ class Work:
     """Whether all that `Block.forward` made of it is."""
 
 
+def _or_not(quant: str) -> str:
+    """What else may be in the way of a forward with packed weights."""
+    return f", or does not run with {quant} weights" if quant else ""
+
+
 def _silent(bytes_read: int, bytes_total: int) -> None:
     """Progress that nobody watches."""
 
@@ -53,6 +59,8 @@ class Block:
         self.layers = layers
         self.device = device
         self.dtype = dtype
+        self.quant = ""
+        """How its weights are packed, one of `numerics.QUANTS`; empty: they are in the dtype."""
         self.packs = True
         """Whether several sessions go through one forward; else one by one."""
         self.num_bytes = 0
@@ -78,27 +86,33 @@ class Block:
         device: str,
         dtype: str,
         ends: bool = True,
+        quant: str = "",
         progress: Callable[[int, int], None] = _silent,
     ) -> Block:
         """Read our tensors, and only them, into a block.
 
         layers: may be empty (0-0) with ``ends``: the client's part for a local head
         ends: take the embedding with layer 0, and norm and head with the last layer
+        quant: pack the weights of the layers so, one of `numerics.QUANTS`; the ends never are
         progress: told bytes read and bytes to read, on this thread
-        Raises ModelFilesError, ModelUnsupported.
+        Raises ModelFilesError, ModelUnsupported, LocalError (without the library that packs).
         """
         config = read_config(folder)
         kind = TORCH_DTYPES[dtype]
         embeds, has_head = owned_ends(spec, layers, ends=ends)
         skeleton = build(config, kind, packs=True)
         wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
-        loaded = load_tensors(folder, skeleton.model, wanted, kind, device, progress)
+        packing = Packing.of(skeleton, wanted, kind, quant) if quant else None
+        form = Form(kind, device, packing.pack if packing else None)
+        loaded = load_tensors(folder, skeleton.model, wanted, form, progress)
 
         def assemble(skeleton: Skeleton, *, packs: bool) -> Block:
             fill(skeleton.model, loaded.tensors)
+            if packing:
+                packing.install(skeleton.model)
             parts = Parts(skeleton, layers, embeds=embeds, has_head=has_head, device=device)
             block = cls(parts, spec, layers, device=device, dtype=dtype)
-            block.packs = packs
+            block.packs, block.quant = packs, quant
             block._skeleton = skeleton
             return block
 
@@ -106,7 +120,8 @@ class Block:
         if not block._try_one_token():
             block = assemble(build(config, kind, packs=False), packs=False)
             if not block._try_one_token():
-                raise ModelUnsupported(f"{spec.family} keeps state that is not keys and values")
+                what = f"keeps state that is not keys and values{_or_not(quant)}"
+                raise ModelUnsupported(f"{spec.family} {what}")
         block.num_bytes = sum(each.nbytes for each in loaded.tensors.values())
         block.bytes_read, block.header_bytes = loaded.bytes_read, loaded.header_bytes
         return block
@@ -139,7 +154,7 @@ class Block:
                 device=self.device,
             )
             part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
-            part.packs, part._skeleton = self.packs, self._skeleton
+            part.packs, part.quant, part._skeleton = self.packs, self.quant, self._skeleton
             first = layers.start - self.layers.start
             part._keep(self._pool.layout.layers[first : first + len(layers)])
             self._ranges[layers] = part

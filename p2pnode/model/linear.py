@@ -32,7 +32,7 @@ class OneDnnLinear(nn.Linear):
 def speed_up(module: nn.Module) -> int:
     """Let a part's large linear layers use the faster library here; returns how many changed.
 
-    A family's own subclasses of `nn.Linear` are left alone.
+    Packed ones (`model.quant`) and a family's own subclasses of `nn.Linear` are left alone.
     """
     large = [each for each in module.modules() if type(each) is nn.Linear and _is_large(each)]
     if not large or not _is_faster(max(large, key=lambda each: each.weight.numel())):
@@ -62,8 +62,8 @@ def _is_faster(linear: nn.Linear) -> bool:
         return False
     ours, theirs = [], []
     for _ in range(ROUNDS):
-        ours.append(_seconds(_one_dnn, rows, weight, bias))
-        theirs.append(_seconds(default, rows, weight, bias))
+        ours.append(seconds(_one_dnn, rows, weight, bias))
+        theirs.append(seconds(default, rows, weight, bias))
     return min(ours) < min(theirs)
 
 
@@ -75,7 +75,8 @@ def _one_dnn(hidden: torch.Tensor, weight: Any, bias: Any) -> torch.Tensor:
     return out
 
 
-def _seconds(product: Callable[..., torch.Tensor], *tensors: Any) -> float:
+def seconds(product: Callable[..., torch.Tensor], *tensors: Any) -> float:
+    """What one product takes."""
     began = time.perf_counter()
     product(*tensors)
     return time.perf_counter() - began

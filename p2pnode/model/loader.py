@@ -38,15 +38,31 @@ class Loaded:
     header_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a block keeps its tensors."""
+
+    dtype: torch.dtype
+    device: str
+    pack: Callable[[str, torch.Tensor], Mapping[str, torch.Tensor]] | None = None
+    """What takes the place of a tensor of that name, on a CPU; called as soon as it is read, so
+    that only one tensor at a time is there unpacked."""
+
+    def kept(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A tensor that was read, as the block holds it."""
+        if self.pack is None:
+            return {name: tensor}
+        return {name: each.to(self.device) for name, each in self.pack(name, tensor).items()}
+
+
 def load_tensors(
     folder: Path,
     model: Any,
     wanted: Mapping[str, torch.Tensor],
-    dtype: torch.dtype,
-    device: str,
+    form: Form,
     progress: Callable[[int, int], None],
 ) -> Loaded:
-    """Read the wanted tensors of a model, converted to ``dtype``.
+    """Read the wanted tensors of a model, as the block keeps them.
 
     wanted: tensors on the meta device, by their names in ``model``'s state
     progress: told bytes read and bytes to read
@@ -64,16 +80,17 @@ def load_tensors(
             loaded.bytes_read += num_bytes
             progress(loaded.bytes_read, total)
 
-        kept = float32_names(model, dtype)
+        kept = float32_names(model, form.dtype)
+        device = form.device if form.pack is None else "cpu"
 
         def read(target: str, source: str) -> torch.Tensor:
-            kind = torch.float32 if any(name in target for name in kept) else dtype
+            kind = torch.float32 if any(name in target for name in kept) else form.dtype
             return opened[files[source]].read(source, kind, device, advance)
 
         for target in plan.targets:
             for name, tensor in plan.convert(target, read).items():
                 _check_shape(folder, name, tensor, wanted)
-                loaded.tensors[name] = tensor
+                loaded.tensors.update(form.kept(name, tensor))
         loaded.header_bytes = sum(file.header_bytes for file in opened.values())
     missing = sorted(set(wanted) - set(loaded.tensors), key=dot_natural_key)
     if missing:

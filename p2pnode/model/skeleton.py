@@ -98,12 +98,17 @@ class Skeleton:
         size: int = self.model.config.hidden_size
         return size
 
+    @property
+    def layer_prefix(self) -> str:
+        """What the names of all layers' modules and tensors begin with."""
+        return f"{self.base_name}.{self.layers_name}."
+
     def wanted(
         self, layers: LayerRange, *, embeds: bool, has_head: bool
     ) -> dict[str, torch.Tensor]:
         """Names (of the model's own state) and meta tensors of what a block must hold."""
         base, norm = f"{self.base_name}.", f"{self.base_name}.{self.norm_name}."
-        layer = f"{base}{self.layers_name}."
+        layer = self.layer_prefix
         tied = self.model.all_tied_weights_keys
         wanted = {}
         for name, tensor in self.model.state_dict(keep_vars=True).items():

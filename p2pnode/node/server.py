@@ -90,7 +90,7 @@ class BlockServer:
 
     @property
     def _numerics(self) -> str:
-        return str(Numerics(self.block.dtype, self.config.wire))
+        return str(Numerics(self.block.dtype, self.config.wire, self.block.quant))
 
     def _heed_owner(self, tasks: Tasks, busy: Busy) -> None:
         """What the volunteer has asked for: until when, and not while they use the machine."""

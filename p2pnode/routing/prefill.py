@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from p2pnode.numerics import Numerics
 from p2pnode.routing.steps import interpolated
-from p2pnode.types import DTYPE_BYTES, Chain, SwarmView
+from p2pnode.types import Chain, SwarmView
 
 CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 MIN_MEASURED_TOKENS = 16
@@ -53,7 +54,7 @@ def chunk_tokens(view: SwarmView, chain: Chain, row_elements: int, num_tokens: i
     returns: one of `CHUNKS`; None when some hop has not told what longer steps take it
     """
     announced = {a.peer: a for a in view.announcements}
-    row_bytes = row_elements * DTYPE_BYTES.get(chain.numerics.partition("+")[0], 4)
+    row_bytes = Numerics.parse(chain.numerics).row_bytes(row_elements)
     hops: list[StepTimes] = []
     send_s: list[float] = []
     for hop in chain.hops:

@@ -19,7 +19,7 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--wire --until --max-sessions --vram --uplink --pause-when-busy --home --json",
+    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
@@ -29,7 +29,7 @@ COMMANDS = {
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
-    "model check": "--wire --text --home --json",
+    "model check": "--wire --quant --text --home --json",
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
