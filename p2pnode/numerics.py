@@ -1,7 +1,8 @@
 """The numerics class: what must be the same at every hop of a chain for the text to be the same.
 
-Its name is a dtype and what changes numbers beside it: how weights are packed, and how hidden states
-travel, e.g. ``bfloat16``, ``bfloat16+int8`` or ``bfloat16+nf4+wire-int8``. This is the one place that takes it apart.
+Its name is a dtype and what changes numbers beside it: how weights are packed, and how hidden
+states travel; e.g. ``bfloat16``, ``bfloat16+int8`` or ``bfloat16+nf4+wire-int8``. This is the one
+place that takes it apart.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Numerics:
     wire: str = ""
     """The lossy coding of hidden states between hops; empty: none."""
     quant: str = ""
-    """How the weights of linear layers are packed, one of `QUANTS`; empty: they are in the dtype."""
+    """How the layers' weights are packed, one of `QUANTS`; empty: they are in the dtype."""
 
     @classmethod
     def parse(cls, name: str) -> Self:

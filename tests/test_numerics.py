@@ -12,6 +12,8 @@ from p2pnode.numerics import Numerics
     [
         ("float32", Numerics("float32")),
         ("bfloat16+wire-int8", Numerics("bfloat16", "int8")),
+        ("bfloat16+int8", Numerics("bfloat16", quant="int8")),
+        ("float32+nf4+wire-int8", Numerics("float32", "int8", "nf4")),
     ],
 )
 def test_a_name_is_read_as_it_is_written(name: str, parts: Numerics) -> None:
@@ -26,7 +28,13 @@ def test_what_strangers_announce_never_fails(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "row_bytes"),
-    [("float32", 400), ("bfloat16", 200), ("bfloat16+wire-int8", 102), ("float32+wire-int8", 102)],
+    [
+        ("float32", 400),
+        ("bfloat16", 200),
+        ("bfloat16+wire-int8", 102),
+        ("float32+wire-int8", 102),
+        ("float32+nf4", 400),
+    ],
 )
 def test_a_row_takes_what_its_coding_leaves_of_it(name: str, row_bytes: int) -> None:
     assert Numerics.parse(name).row_bytes(100) == row_bytes

@@ -10,6 +10,7 @@ import typer
 from p2pnode.cli.options import Home, Json
 from p2pnode.cli.output import Output
 from p2pnode.config import home as find_home
+from p2pnode.errors import BadRequest
 
 app = typer.Typer(help="Models that can be served.", rich_markup_mode=None)
 
@@ -25,7 +26,7 @@ def check(
         str,
         typer.Argument(
             metavar="FAMILY|DIR",
-            help="A transformers family, or a model folder; with --wire a model of any kind.",
+            help="A transformers family, or a model folder; with --wire or --quant any model.",
         ),
     ],
     *,
@@ -37,9 +38,18 @@ def check(
             "its hops; `serve --wire` wants this passed.",
         ),
     ] = None,
+    quant: Annotated[
+        Literal["int8", "nf4"] | None,
+        typer.Option(
+            "--quant",
+            help="Compare the answers of the whole model with and without packed weights.",
+        ),
+    ] = None,
     text: Annotated[
         Path | None,
-        typer.Option("--text", metavar="FILE", help="With --wire: compare over this text."),
+        typer.Option(
+            "--text", metavar="FILE", help="With --wire or --quant: compare over this text."
+        ),
     ] = None,
     home: Home = None,
     json: Json = False,
@@ -48,7 +58,11 @@ def check(
     from p2pnode.cli import model_checks  # heavy: torch
 
     output = Output(as_json=json)
-    if wire is None:
-        model_checks.split(name, output)
-    else:
+    if wire is not None and quant is not None:
+        raise BadRequest("--wire and --quant are checked one at a time")
+    if wire is not None:
         model_checks.wire(name, wire, text, find_home(home).cache, output)
+    elif quant is not None:
+        model_checks.packed(name, quant, text, find_home(home).cache, output)
+    else:
+        model_checks.split(name, output)

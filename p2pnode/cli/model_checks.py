@@ -12,10 +12,12 @@ from p2pnode.cli.exits import FAILED
 from p2pnode.cli.output import Output
 from p2pnode.errors import BadRequest
 from p2pnode.log import escape
-from p2pnode.model.accuracy import TEXT
+from p2pnode.model.accuracy import TEXT, accuracy_packed
 from p2pnode.model.check import check_family
+from p2pnode.model.quant import ensure_installed
 from p2pnode.model.source import find_model
-from p2pnode.node.wire_gate import MAX_DELTA_LOGIT, MAX_MEAN_KL, MIN_TOP1_AGREEMENT
+from p2pnode.model.spec import read_spec
+from p2pnode.node.wire_gate import DTYPE, MAX_DELTA_LOGIT, MAX_MEAN_KL, MIN_TOP1_AGREEMENT
 from p2pnode.node.wire_gate import check as check_wire
 
 MAX_TEXT_BYTES = 1 << 20
@@ -75,6 +77,22 @@ def wire(name: str, coding: str, text: Path | None, cache: Path, output: Output)
         output.say(f"failed: {verdict.reason}")
         raise typer.Exit(FAILED)
     output.say("passed")
+
+
+def packed(name: str, quant: str, text: Path | None, cache: Path, output: Output) -> None:
+    """How much packed weights change a model's answers; nobody is kept from serving by it."""
+    ensure_installed(quant)
+    files = find_model(name, cache=cache)
+    spec = read_spec(files.folder, files.name, files.fingerprint)
+    measured = accuracy_packed(files.folder, spec, dtype=DTYPE, quant=quant, text=_read(text))
+    output.result({"model": files.name, "quant": quant, **asdict(measured)})
+    output.say(f"{escape(files.name)} with {quant} weights, {measured.num_tokens} tokens:")
+    output.say(f"  best token agrees at {measured.top1_agreement:.2%}")
+    output.say(f"  mean KL divergence {measured.mean_kl:.1e} nats")
+    output.say(
+        f"  max |delta logit| {measured.max_delta_logit:.3f}"
+        f" ({measured.max_delta_logit / measured.logit_deviation:.2f} standard deviations)"
+    )
 
 
 def _read(file: Path | None) -> str:

@@ -91,7 +91,7 @@ class LabBlock(Block):
         super().__init__(
             block._parts, block.spec, block.layers, device=block.device, dtype=block.dtype
         )
-        self.packs = block.packs
+        self.packs, self.quant = block.packs, block.quant
         self.num_bytes = block.num_bytes
         self.kv_bytes_per_token = block.kv_bytes_per_token
         self._block = block

@@ -80,10 +80,10 @@ def prepare(scenario: Scenario, cache: Path) -> Task:
 
 
 @functools.lru_cache(maxsize=4)
-def whole_block(folder: Path, spec: ModelSpec, dtype: str) -> Block:
+def whole_block(folder: Path, spec: ModelSpec, dtype: str, quant: str = "") -> Block:
     """All layers, loaded once for all who need a part: blocks hold no state of sessions."""
     whole = LayerRange(0, spec.num_layers)
-    return Block.load(folder, spec, whole, device="cpu", dtype=dtype)
+    return Block.load(folder, spec, whole, device="cpu", dtype=dtype, quant=quant)
 
 
 def tiny_model(folder: Path, num_layers: int) -> Path:

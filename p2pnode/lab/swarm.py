@@ -121,6 +121,8 @@ class LocalSwarm:
         self.folder = files.folder
         self.spec = read_spec(files.folder, files.name, files.fingerprint)
         self.dtype = dtype
+        self.quant = ""
+        """How nodes that are started from now on pack their weights."""
         self.nodes: list[LabNode] = []
         self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
         self.dht = MemoryDht(clock=self.wall_clock, latency_s=latency_s)
@@ -181,13 +183,13 @@ class LocalSwarm:
             clock_offset_s,
         )
         node.home.mkdir()
-        part = whole_block(self.folder, self.spec, self.dtype).part(layers)
-        block = LabBlock(part, conditions)
         own = {
             "cache": node.home,
             "wall_clock": lambda: self.wall_clock() + node.clock_offset_s,
         }
         config = _config(NodeConfig, {**self._config, **own})
+        whole = whole_block(self.folder, self.spec, self.dtype, self.quant)
+        block = LabBlock(whole.part(layers), conditions)
         server = BlockServer(
             block, lab_figures(block, latency_s), config, node.on_event, node.leaving
         )

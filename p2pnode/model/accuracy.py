@@ -1,7 +1,8 @@
-"""What it does to a model's answers when the hidden states between its hops are changed.
+"""What it does to a model's answers when hidden states between hops, or weights, are changed.
 
 The model runs twice over a text, hop by hop so that only one hop's weights are in memory: as it is,
-and with every hidden state that would travel changed as a lossy coding changes it.
+and with every hidden state that would travel changed as a lossy coding changes it, or with packed
+weights.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from p2pnode.types import LayerRange, ModelSpec, Tensor
 
 MAX_TOKENS = 512
 MIN_TOKENS = 64
+NUM_PARTS = 4
+"""In which a model is loaded when its packed weights are compared."""
 
 TEXT = """\
 Once upon a time there was a little girl who lived near a river with her mother and a gray cat.
@@ -72,17 +75,47 @@ def accuracy(
     num_hops = min(num_hops, spec.num_layers)
     if num_hops < 2:
         raise BadRequest(f"{spec.name} has one layer: nothing travels between hops")
-    token_ids = TextCodec.load(folder).encode(text)[: min(MAX_TOKENS, spec.max_positions)]
-    if len(token_ids) < MIN_TOKENS:
-        raise BadRequest(f"a text of {len(token_ids)} tokens says little; {MIN_TOKENS} or more do")
-    edges = [index * spec.num_layers // num_hops for index in range(num_hops + 1)]
-    plain = changed = torch.tensor(token_ids)
-    for start, stop in pairwise(edges):
-        block = Block.load(folder, spec, LayerRange(start, stop), device="cpu", dtype=dtype)
-        if start:
+    plain = changed = _token_ids(folder, spec, text)
+    for layers in _cut(spec, num_hops):
+        block = Block.load(folder, spec, layers, device="cpu", dtype=dtype)
+        if layers.start:
             changed = to_torch(change(from_torch(changed)))
         plain, changed = _forward(block, plain), _forward(block, changed)
     return _compared(block.logits(plain).float(), block.logits(changed).float(), num_hops)
+
+
+def accuracy_packed(
+    folder: Path, spec: ModelSpec, *, dtype: str, quant: str, text: str = TEXT
+) -> Accuracy:
+    """Compare with packed weights; blocks while it loads and computes the model twice.
+
+    quant: how weights are packed, one of `numerics.QUANTS`
+    Raises BadRequest for a text that is too short, ModelFilesError, ModelUnsupported, and
+    LocalError without the library that packs.
+    """
+    parts = _cut(spec, min(NUM_PARTS, spec.num_layers))
+    plain = packed = _token_ids(folder, spec, text)
+    for layers in parts:
+        block = Block.load(folder, spec, layers, device="cpu", dtype=dtype)
+        plain = _forward(block, plain)
+        block = Block.load(folder, spec, layers, device="cpu", dtype=dtype, quant=quant)
+        packed = _forward(block, packed)
+    # Norm and head are never packed, so this block's are those of both.
+    return _compared(block.logits(plain).float(), block.logits(packed).float(), len(parts))
+
+
+def _token_ids(folder: Path, spec: ModelSpec, text: str) -> torch.Tensor:
+    """The text's beginning, [tokens]; raises BadRequest when it is too short."""
+    token_ids = TextCodec.load(folder).encode(text)[: min(MAX_TOKENS, spec.max_positions)]
+    if len(token_ids) < MIN_TOKENS:
+        raise BadRequest(f"a text of {len(token_ids)} tokens says little; {MIN_TOKENS} or more do")
+    return torch.tensor(token_ids)
+
+
+def _cut(spec: ModelSpec, num_parts: int) -> list[LayerRange]:
+    """All layers in so many parts, as even as they go."""
+    edges = [index * spec.num_layers // num_parts for index in range(num_parts + 1)]
+    return [LayerRange(start, stop) for start, stop in pairwise(edges)]
 
 
 def _forward(block: Block, entry: torch.Tensor) -> torch.Tensor:

@@ -49,6 +49,7 @@ def test_what_is_no_time_of_day_is_a_usage_error(text: str) -> None:
     [
         ("--until", "noon"),
         ("--max-sessions", "0"),
+        ("--quant", "int4"),
         ("--vram", "much"),
         ("--uplink", "0"),
         ("--uplink", "fast"),

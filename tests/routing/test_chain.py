@@ -49,8 +49,9 @@ def test_another_revision_under_the_same_name_is_not_used() -> None:
         choose_chain(SwarmView((other,)), NEEDS)
 
 
-def test_a_chain_stays_within_one_numerics_class() -> None:
-    view = SwarmView((announced("A", "0-4"), announced("B", "5-8", numerics="bfloat16")))
+@pytest.mark.parametrize("other", ["bfloat16", "float32+int8", "float32+wire-int8"])
+def test_a_chain_stays_within_one_numerics_class(other: str) -> None:
+    view = SwarmView((announced("A", "0-4"), announced("B", "5-8", numerics=other)))
     with pytest.raises(NoChain, match="cannot be chained"):
         choose_chain(view, NEEDS)
 

@@ -59,8 +59,9 @@ def test_who_leaves_is_dead_or_full_does_not_stand_by(state: dict[str, object]) 
     assert standby(view(*MEMBERS, announced("E", "3-5"), E=state), 1) is None
 
 
-def test_another_numerics_class_is_no_standby() -> None:
-    assert standby(view(*MEMBERS, announced("E", "3-5", numerics="bfloat16")), 1) is None
+@pytest.mark.parametrize("other", ["bfloat16", "float32+nf4"])
+def test_another_numerics_class_is_no_standby(other: str) -> None:
+    assert standby(view(*MEMBERS, announced("E", "3-5", numerics=other)), 1) is None
 
 
 def test_the_ends_need_what_the_ends_do() -> None:

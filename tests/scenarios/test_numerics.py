@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from p2pnode.errors import NoChain
 from p2pnode.lab.swarm import LocalSwarm
+from p2pnode.numerics import QUANTS
 from tests.support.models import BUILTIN
 
 PROMPT = [1, 403, 407, 261, 378]
 NUM_TOKENS = 48
 NOISE = {"float32": 3e-6, "bfloat16": 1.6e-2}
 """Of logits of magnitude 1; measured between splits and batches."""
+
+needs_packing = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
+)
 
 pytestmark = pytest.mark.virtual_time
 
@@ -50,6 +58,40 @@ async def test_a_chain_writes_what_the_unsplit_model_writes_in_its_numerics_clas
     record_property("ties", ties)
     assert done.chain.numerics == dtype
     assert dtype != "float32" or ties == 0
+
+
+@needs_packing
+@pytest.mark.parametrize("quant", QUANTS)
+async def test_a_chain_of_packed_blocks_writes_what_one_such_block_writes(
+    quant: str, tiny: Path, cache: Path
+) -> None:
+    texts = []
+    for ranges in (("0-8",), ("0-2", "3-5", "6-8")):
+        async with LocalSwarm(tiny, cache=cache) as swarm:
+            swarm.quant = quant
+            await swarm.start(*ranges)
+            async with swarm.client() as client, asyncio.TaskGroup() as group:
+                both = [
+                    group.create_task(client.generate(prompt, max_tokens=NUM_TOKENS))
+                    for prompt in (PROMPT, PROMPT[:2])
+                ]
+        done = [task.result() for task in both]
+        assert {each.chain.numerics for each in done} == {f"float32+{quant}"}
+        assert [len(each.chain.hops) for each in done] == [len(ranges)] * 2
+        texts.append([each.token_ids for each in done])
+    assert texts[0] == texts[1]
+
+
+@needs_packing
+async def test_packed_blocks_and_plain_ones_are_no_chain(tiny: Path, cache: Path) -> None:
+    config = {"no_chain_patience_s": 0.5}
+    async with LocalSwarm(tiny, cache=cache, config=config) as swarm:
+        await swarm.start("0-4")
+        swarm.quant = "int8"
+        await swarm.start("5-8")
+        async with swarm.client() as client:
+            with pytest.raises(NoChain, match="cannot be chained"):
+                await client.generate(PROMPT, max_tokens=2)
 
 
 async def test_a_chain_does_not_mix_numerics_classes(tiny: Path, cache: Path) -> None:

@@ -78,6 +78,7 @@ def test_what_fits_is_admitted() -> None:
         ({"fingerprint": "cd" * 32}, "another revision of tiny"),
         ({"numerics": "bfloat16"}, "computes in float32, not in bfloat16"),
         ({"numerics": "float32+fp8"}, "computes in float32"),
+        ({"numerics": "float32+int8"}, "computes in float32, not in float32+int8"),
         ({"layers": LayerRange(8, 10)}, "serves layers 0-8, not 8-9"),
         ({"max_tokens": 257}, "holds 256 tokens"),
         ({"layers": LayerRange(0, 8)}, "no head for layers 0-7"),
