@@ -109,7 +109,7 @@ class Packing:
             module.__class__ = Int8Linear if self.kind == INT8 else Nf4Linear
             layers.append(module)
         if self.kind == INT8 and layers:
-            _choose_product(layers)
+            _choose_products(layers)
 
     def _packs(self, name: str) -> bool:
         path, _, leaf = name.rpartition(".")
@@ -135,12 +135,16 @@ class PackedLinear(nn.Linear):
         tile_rows = most_bytes // (self.in_features * rows.dtype.itemsize)
         tile_rows = max(NF4_BLOCK, tile_rows // NF4_BLOCK * NF4_BLOCK)  # no block is cut
         if tile_rows >= self.out_features:
-            return nn.functional.linear(rows, self.tile(0, self.out_features, rows.dtype))
+            return self.part(rows, 0, self.out_features)
         out = rows.new_empty(len(rows), self.out_features)
         for start in range(0, self.out_features, tile_rows):
             stop = min(start + tile_rows, self.out_features)
-            out[:, start:stop] = nn.functional.linear(rows, self.tile(start, stop, rows.dtype))
+            out[:, start:stop] = self.part(rows, start, stop)
         return out
+
+    def part(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Some columns of the product, [tokens, stop - start]."""
+        return nn.functional.linear(rows, self.tile(start, stop, rows.dtype))
 
     def tile(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """Rows of the weights, [stop - start, in_features]; ``start`` is a multiple of 64."""
@@ -148,16 +152,32 @@ class PackedLinear(nn.Linear):
 
 
 class Int8Linear(PackedLinear):
-    """weight: int8 [out_features, in_features]; scales: [out_features], the dtype's."""
+    """weight: int8 [out_features, in_features]; scales: [out_features], the dtype's.
+
+    Scales are applied before the sum is rounded to bfloat16, by whatever does it on this CPU: a
+    sum rounded twice would differ between few rows and many by 200 times what bfloat16 does.
+    """
 
     few_rows = 0
     """Up to so many rows go through torch's own product with int8."""
+    scales_inside = False
+    """Whether oneDNN applies the scales within its product."""
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """See `PackedLinear`."""
         if len(rows) <= self.few_rows:
             return _int8_product(rows, self.weight, self.scales)
-        return super().product(rows) * self.scales
+        return super().product(rows)
+
+    def part(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """See `PackedLinear`."""
+        dtype, scales = rows.dtype, self.scales[start:stop]
+        if self.scales_inside:
+            return _scaled_product(rows, self.tile(start, stop, dtype), scales)
+        if rows.device.type == "cpu" and dtype is not torch.float32:
+            rows, scales = rows.float(), scales.float()
+        out = nn.functional.linear(rows, self.tile(start, stop, rows.dtype)) * scales
+        return out.to(dtype)
 
     def tile(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """See `PackedLinear`; without the scales, so exact in any dtype."""
@@ -255,28 +275,47 @@ def _pack_nf4(functional: Any, weight: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 @torch.inference_mode()
-def _choose_product(layers: list[Any]) -> None:
-    """Let few rows go through torch's own product where that is there, right, and faster."""
+def _choose_products(layers: list[Any]) -> None:
+    """Let bfloat16 layers on a CPU use what multiplies int8 faster here, where it is right."""
     largest = max(layers, key=lambda each: each.weight.numel())
     weight, scales = largest.weight, largest.scales
-    is_ours = weight.device.type == "cpu" and scales.dtype in (torch.bfloat16, torch.float16)
-    if not is_ours or weight.numel() < MIN_ELEMENTS:
+    if weight.device.type != "cpu" or scales.dtype is not torch.bfloat16:
         return
     row = torch.linspace(-1, 1, largest.in_features, dtype=scales.dtype)[None]
-    by_tiles: Callable[..., torch.Tensor] = largest.product
-    try:
-        difference = (_int8_product(row, weight, scales) - by_tiles(row)).abs().max()
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return  # this build of torch comes without it
-    if not difference <= 0.02 * by_tiles(row).abs().max():
+    expected = largest.product(row)
+    tile = largest.tile(0, largest.out_features, scales.dtype)
+    if not _is_right(expected, _scaled_product, row, tile, scales):
         return
-    ours = min(seconds(by_tiles, row) for _ in range(ROUNDS))
-    if min(seconds(_int8_product, row, weight, scales) for _ in range(ROUNDS)) < ours:
+    for each in layers:
+        each.scales_inside = True
+    if weight.numel() < MIN_ELEMENTS or not _is_right(expected, _int8_product, row, weight, scales):
+        return
+    by_tiles: Callable[..., torch.Tensor] = largest.product
+    by_tiles_s = min(seconds(by_tiles, row) for _ in range(ROUNDS))
+    if min(seconds(_int8_product, row, weight, scales) for _ in range(ROUNDS)) < by_tiles_s:
         for each in layers:
             each.few_rows = FEW_ROWS
+
+
+def _is_right(
+    expected: torch.Tensor, product: Callable[..., torch.Tensor], *tensors: torch.Tensor
+) -> bool:
+    """Whether this build of torch has a product, and it comes to what is expected."""
+    try:
+        difference = (product(*tensors) - expected).abs().max()
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return bool(difference <= 0.01 * expected.abs().max())
 
 
 def _int8_product(rows: torch.Tensor, weight: Any, scales: Any) -> torch.Tensor:
     """The operator that torch's own compiler uses for int8 weights on CPUs."""
     out: torch.Tensor = torch.ops.aten._weight_int8pack_mm.default(rows, weight, scales)
+    return out
+
+
+def _scaled_product(rows: torch.Tensor, tile: Any, scales: torch.Tensor) -> torch.Tensor:
+    """oneDNN's product, times the scales before it is rounded."""
+    factors = scales.expand(len(rows), -1).contiguous()
+    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, factors, tile, None, "mul")
     return out

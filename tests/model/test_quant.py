@@ -126,14 +126,18 @@ def test_rows_together_are_what_each_is_alone(kind: str) -> None:
 
 @needs_library
 @torch.inference_mode()
-def test_torchs_own_product_of_few_rows_is_that_by_tiles() -> None:
+def test_all_ways_to_multiply_int8_round_once() -> None:
     layer, _ = packed_linear("int8", (2304, 1024), torch.bfloat16)
+    layer.bias = None
     rows = torch.randn(packed_weights.FEW_ROWS, 1024, dtype=torch.bfloat16)
-    layer.few_rows = 0
-    by_tiles = layer(rows).float()
-    layer.few_rows = packed_weights.FEW_ROWS
-    own = layer(rows).float()
-    assert (own - by_tiles).norm() <= 0.01 * by_tiles.norm()
+    outs = []
+    for few_rows, scales_inside in ((0, False), (0, layer.scales_inside), (layer.few_rows, True)):
+        layer.few_rows, layer.scales_inside = few_rows, scales_inside
+        outs.append(layer(rows).float())
+    exact = rows.double() @ (layer.weight.double() * layer.scales.double()[:, None]).T
+    for out in outs:
+        assert (out - outs[0]).norm() <= 2e-4 * exact.norm()
+        assert ((out - exact).abs() <= 2**-8 * exact.abs() + 1e-4).all()
 
 
 @needs_library
