@@ -107,7 +107,7 @@ class NodeConfig:
     wire: str = ""
     """The lossy coding of hidden states between hops, ``int8``; part of the numerics class."""
     quant: str = ""
-    """How the weights of the layers are packed, ``int8`` or ``nf4``; part of the numerics class."""
+    """How the layers' weights are quantised, ``int8`` or ``nf4``; part of the numerics class."""
     cache: Path = field(default_factory=_default_cache)
     """Where downloads and sums are kept."""
     max_sessions: int = 64

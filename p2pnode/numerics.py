@@ -1,6 +1,6 @@
 """The numerics class: what must be the same at every hop of a chain for the text to be the same.
 
-Its name is a dtype and what changes numbers beside it: how weights are packed, and how hidden
+Its name is a dtype and what changes numbers beside it: how weights are quantised, and how hidden
 states travel; e.g. ``bfloat16``, ``bfloat16+int8`` or ``bfloat16+nf4+wire-int8``. This is the one
 place that takes it apart.
 """
@@ -13,7 +13,7 @@ from typing import Self
 INT8 = "int8"
 NF4 = "nf4"
 QUANTS = (INT8, NF4)
-"""How the weights of a block may be packed."""
+"""How the weights of a block may be quantised."""
 INT8_GROUP = 64
 """Values that share a scale of one byte."""
 
@@ -30,7 +30,7 @@ class Numerics:
     wire: str = ""
     """The lossy coding of hidden states between hops; empty: none."""
     quant: str = ""
-    """How the layers' weights are packed, one of `QUANTS`; empty: they are in the dtype."""
+    """How the layers' weights are quantised, one of `QUANTS`; empty: they are in the dtype."""
 
     @classmethod
     def parse(cls, name: str) -> Self:

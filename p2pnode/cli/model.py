@@ -42,7 +42,7 @@ def check(
         Literal["int8", "nf4"] | None,
         typer.Option(
             "--quant",
-            help="Compare the answers of the whole model with and without packed weights.",
+            help="Compare the answers of the whole model with and without quantised weights.",
         ),
     ] = None,
     text: Annotated[
@@ -63,6 +63,6 @@ def check(
     if wire is not None:
         model_checks.wire(name, wire, text, find_home(home).cache, output)
     elif quant is not None:
-        model_checks.packed(name, quant, text, find_home(home).cache, output)
+        model_checks.quantised(name, quant, text, find_home(home).cache, output)
     else:
         model_checks.split(name, output)

@@ -12,9 +12,9 @@ from p2pnode.cli.exits import FAILED
 from p2pnode.cli.output import Output
 from p2pnode.errors import BadRequest
 from p2pnode.log import escape
-from p2pnode.model.accuracy import TEXT, accuracy_packed
+from p2pnode.model.accuracy import TEXT, accuracy_quantised
 from p2pnode.model.check import check_family
-from p2pnode.model.quant import ensure_installed
+from p2pnode.model.quant_library import ensure_installed
 from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.node.wire_gate import DTYPE, MAX_DELTA_LOGIT, MAX_MEAN_KL, MIN_TOP1_AGREEMENT
@@ -79,12 +79,12 @@ def wire(name: str, coding: str, text: Path | None, cache: Path, output: Output)
     output.say("passed")
 
 
-def packed(name: str, quant: str, text: Path | None, cache: Path, output: Output) -> None:
-    """How much packed weights change a model's answers; nobody is kept from serving by it."""
+def quantised(name: str, quant: str, text: Path | None, cache: Path, output: Output) -> None:
+    """How much quantised weights change a model's answers; nobody is kept from serving by it."""
     ensure_installed(quant)
     files = find_model(name, cache=cache)
     spec = read_spec(files.folder, files.name, files.fingerprint)
-    measured = accuracy_packed(files.folder, spec, dtype=DTYPE, quant=quant, text=_read(text))
+    measured = accuracy_quantised(files.folder, spec, dtype=DTYPE, quant=quant, text=_read(text))
     output.result({"model": files.name, "quant": quant, **asdict(measured)})
     output.say(f"{escape(files.name)} with {quant} weights, {measured.num_tokens} tokens:")
     output.say(f"  best token agrees at {measured.top1_agreement:.2%}")

@@ -59,7 +59,7 @@ Quant = Annotated[
     Literal["none", "int8", "nf4"],
     typer.Option(
         "--quant",
-        help="Pack the layers' weights: int8 takes half of bfloat16's memory, nf4 less than a "
+        help="Quantise the layers' weights: int8 takes half of bfloat16's memory, nf4 less than a "
         "third, and answers change. All hops of a chain do it, or none.",
     ),
 ]

@@ -122,7 +122,7 @@ class LocalSwarm:
         self.spec = read_spec(files.folder, files.name, files.fingerprint)
         self.dtype = dtype
         self.quant = ""
-        """How nodes that are started from now on pack their weights."""
+        """How nodes that are started from now on quantise their weights."""
         self.nodes: list[LabNode] = []
         self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
         self.dht = MemoryDht(clock=self.wall_clock, latency_s=latency_s)

@@ -1,8 +1,8 @@
 """What it does to a model's answers when hidden states between hops, or weights, are changed.
 
 The model runs twice over a text, hop by hop so that only one hop's weights are in memory: as it is,
-and with every hidden state that would travel changed as a lossy coding changes it, or with packed
-weights.
+and with every hidden state that would travel changed as a lossy coding changes it, or with
+quantised weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p2pnode.types import LayerRange, ModelSpec, Tensor
 MAX_TOKENS = 512
 MIN_TOKENS = 64
 NUM_PARTS = 4
-"""In which a model is loaded when its packed weights are compared."""
+"""In which a model is loaded when its quantised weights are compared."""
 
 TEXT = """\
 Once upon a time there was a little girl who lived near a river with her mother and a gray cat.
@@ -84,24 +84,24 @@ def accuracy(
     return _compared(block.logits(plain).float(), block.logits(changed).float(), num_hops)
 
 
-def accuracy_packed(
+def accuracy_quantised(
     folder: Path, spec: ModelSpec, *, dtype: str, quant: str, text: str = TEXT
 ) -> Accuracy:
-    """Compare with packed weights; blocks while it loads and computes the model twice.
+    """Compare with quantised weights; blocks while it loads and computes the model twice.
 
-    quant: how weights are packed, one of `numerics.QUANTS`
+    quant: how weights are quantised, one of `numerics.QUANTS`
     Raises BadRequest for a text that is too short, ModelFilesError, ModelUnsupported, and
-    LocalError without the library that packs.
+    LocalError without the library that quantises.
     """
     parts = _cut(spec, min(NUM_PARTS, spec.num_layers))
-    plain = packed = _token_ids(folder, spec, text)
+    plain = quantised = _token_ids(folder, spec, text)
     for layers in parts:
         block = Block.load(folder, spec, layers, device="cpu", dtype=dtype)
         plain = _forward(block, plain)
         block = Block.load(folder, spec, layers, device="cpu", dtype=dtype, quant=quant)
-        packed = _forward(block, packed)
-    # Norm and head are never packed, so this block's are those of both.
-    return _compared(block.logits(plain).float(), block.logits(packed).float(), len(parts))
+        quantised = _forward(block, quantised)
+    # Norm and head are never quantised, so this block's are those of both.
+    return _compared(block.logits(plain).float(), block.logits(quantised).float(), len(parts))
 
 
 def _token_ids(folder: Path, spec: ModelSpec, text: str) -> torch.Tensor:

@@ -20,7 +20,7 @@ from p2pnode.model.memory import owned_ends
 from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
 from p2pnode.model.pool import KVPool, Layout, Widths
-from p2pnode.model.quant import Packing
+from p2pnode.model.quant import Quantisation
 from p2pnode.model.skeleton import Skeleton, build
 from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES, is_finite
@@ -41,7 +41,7 @@ class Work:
 
 
 def _or_not(quant: str) -> str:
-    """What else may be in the way of a forward with packed weights."""
+    """What else may be in the way of a forward with quantised weights."""
     return f", or does not run with {quant} weights" if quant else ""
 
 
@@ -60,7 +60,7 @@ class Block:
         self.device = device
         self.dtype = dtype
         self.quant = ""
-        """How its weights are packed, one of `numerics.QUANTS`; empty: they are in the dtype."""
+        """How its weights are quantised, one of `numerics.QUANTS`; empty: they are in the dtype."""
         self.packs = True
         """Whether several sessions go through one forward; else one by one."""
         self.num_bytes = 0
@@ -93,23 +93,23 @@ class Block:
 
         layers: may be empty (0-0) with ``ends``: the client's part for a local head
         ends: take the embedding with layer 0, and norm and head with the last layer
-        quant: pack the weights of the layers so, one of `numerics.QUANTS`; the ends never are
+        quant: quantise the weights of the layers so, one of `numerics.QUANTS`; the ends never are
         progress: told bytes read and bytes to read, on this thread
-        Raises ModelFilesError, ModelUnsupported, LocalError (without the library that packs).
+        Raises ModelFilesError, ModelUnsupported, LocalError (without the library that quantises).
         """
         config = read_config(folder)
         kind = TORCH_DTYPES[dtype]
         embeds, has_head = owned_ends(spec, layers, ends=ends)
         skeleton = build(config, kind, packs=True)
         wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
-        packing = Packing.of(skeleton, wanted, kind, quant) if quant else None
-        form = Form(kind, device, packing.pack if packing else None)
+        quantisation = Quantisation.of(skeleton, wanted, kind, quant) if quant else None
+        form = Form(kind, device, quantisation.quantise if quantisation else None)
         loaded = load_tensors(folder, skeleton.model, wanted, form, progress)
 
         def assemble(skeleton: Skeleton, *, packs: bool) -> Block:
             fill(skeleton.model, loaded.tensors)
-            if packing:
-                packing.install(skeleton.model)
+            if quantisation:
+                quantisation.install(skeleton.model)
             parts = Parts(skeleton, layers, embeds=embeds, has_head=has_head, device=device)
             block = cls(parts, spec, layers, device=device, dtype=dtype)
             block.packs, block.quant = packs, quant

@@ -32,7 +32,7 @@ class OneDnnLinear(nn.Linear):
 def speed_up(module: nn.Module) -> int:
     """Let a part's large linear layers use the faster library here; returns how many changed.
 
-    Packed ones (`model.quant`) and a family's own subclasses of `nn.Linear` are left alone.
+    Quantised ones (`model.quant`) and a family's own subclasses of `nn.Linear` are left alone.
     """
     large = [each for each in module.modules() if type(each) is nn.Linear and _is_large(each)]
     if not large or not _is_faster(max(large, key=lambda each: each.weight.numel())):

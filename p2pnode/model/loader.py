@@ -44,15 +44,15 @@ class Form:
 
     dtype: torch.dtype
     device: str
-    pack: Callable[[str, torch.Tensor], Mapping[str, torch.Tensor]] | None = None
+    quantise: Callable[[str, torch.Tensor], Mapping[str, torch.Tensor]] | None = None
     """What takes the place of a tensor of that name, on a CPU; called as soon as it is read, so
-    that only one tensor at a time is there unpacked."""
+    that only one tensor at a time is there unquantised."""
 
     def kept(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         """A tensor that was read, as the block holds it."""
-        if self.pack is None:
+        if self.quantise is None:
             return {name: tensor}
-        return {name: each.to(self.device) for name, each in self.pack(name, tensor).items()}
+        return {name: each.to(self.device) for name, each in self.quantise(name, tensor).items()}
 
 
 def load_tensors(
@@ -81,7 +81,7 @@ def load_tensors(
             progress(loaded.bytes_read, total)
 
         kept = float32_names(model, form.dtype)
-        device = form.device if form.pack is None else "cpu"
+        device = form.device if form.quantise is None else "cpu"
 
         def read(target: str, source: str) -> torch.Tensor:
             kind = torch.float32 if any(name in target for name in kept) else form.dtype

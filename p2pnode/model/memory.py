@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2pnode.model.families import kv_widths
 from p2pnode.model.loader import float32_names
-from p2pnode.model.quant import Packing
+from p2pnode.model.quant import Quantisation
 from p2pnode.model.skeleton import build
 from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES
@@ -29,7 +29,7 @@ def block_bytes(
 ) -> int:
     """Bytes of a block's own tensors in memory; equals `Block.num_bytes` after loading.
 
-    quant: how its weights are packed, one of `numerics.QUANTS`, or empty
+    quant: how its weights are quantised, one of `numerics.QUANTS`, or empty
     Raises ModelFilesError, ModelUnsupported.
     """
     kind = TORCH_DTYPES[dtype]
@@ -37,12 +37,12 @@ def block_bytes(
     embeds, has_head = owned_ends(spec, layers, ends=ends)
     wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
     kept = float32_names(skeleton.model, kind)
-    packing = Packing.of(skeleton, wanted, kind, quant) if quant else None
+    quantisation = Quantisation.of(skeleton, wanted, kind, quant) if quant else None
     total = 0
     for name, tensor in wanted.items():
-        packed = packing.num_bytes(name, tensor, kind) if packing else None
-        if packed is not None:
-            total += packed
+        quantised = quantisation.num_bytes(name, tensor, kind) if quantisation else None
+        if quantised is not None:
+            total += quantised
             continue
         size = 4 if any(part in name for part in kept) else tensor.dtype.itemsize
         total += prod(tensor.shape) * size

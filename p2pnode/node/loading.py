@@ -14,7 +14,7 @@ from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
 from p2pnode.model.device import Device, choose_device, default_dtype
 from p2pnode.model.memory import block_bytes
-from p2pnode.model.quant import ensure_installed
+from p2pnode.model.quant_library import ensure_installed
 from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.node.figures import Figures, measure
@@ -35,7 +35,7 @@ def load_block(
     """Find, check, count, load, measure.
 
     Raises UnknownModel, ModelFilesError, ModelUnsupported, BadLayerRange, DoesNotFit, BadRequest,
-    LocalError when the library that packs weights is asked for and missing.
+    LocalError when the library that quantises weights is asked for and missing.
     """
     ensure_installed(config.quant)
     files = find_model(name, cache=config.cache, layers=LayerRange(0, 0))
@@ -78,12 +78,12 @@ class Asked:
     quant: str
 
     def num_bytes(self, quant: str) -> int:
-        """Of its tensors, with weights packed so; raises ModelFilesError, ModelUnsupported."""
+        """Of its tensors, with weights quantised so; raises ModelFilesError, ModelUnsupported."""
         return block_bytes(self.folder, self.spec, self.layers, self.dtype, quant=quant)
 
 
 def _ensure_fits(asked: Asked, device: Device, allowed_bytes: int | None) -> None:
-    """Raises DoesNotFit, which names the packing in which the block would fit, if one does."""
+    """Raises DoesNotFit, which names the quantisation in which the block would fit, if one does."""
     needed, free_bytes = asked.num_bytes(asked.quant), device.free_bytes
     if needed <= free_bytes:
         return
@@ -95,7 +95,7 @@ def _ensure_fits(asked: Asked, device: Device, allowed_bytes: int | None) -> Non
 
 
 def _smaller(asked: Asked, free_bytes: int) -> str:
-    """What packing would help, for people; empty for none."""
+    """What quantisation would help, for people; empty for none."""
     for quant in QUANTS[QUANTS.index(asked.quant) + 1 if asked.quant else 0 :]:  # each is smaller
         try:
             needed = asked.num_bytes(quant)

@@ -1,4 +1,4 @@
-"""Packed weights: near the plain ones, and the same text in any split and batch."""
+"""Quantised weights: near the plain ones, and the same text in any split and batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from p2pnode.errors import LocalError, ModelUnsupported
-from p2pnode.model import quant as packed_weights
-from p2pnode.model import tiny
+from p2pnode.model import quant_library, tiny
 from p2pnode.model.block import Block, Work
 from p2pnode.model.memory import block_bytes
-from p2pnode.model.quant import Int8Linear, Nf4Linear, PackedLinear, Packing
+from p2pnode.model.quant import Quantisation
+from p2pnode.model.quantised_linear import FEW_ROWS, Int8Linear, Nf4Linear, QuantisedLinear
 from p2pnode.model.spec import read_spec
 from p2pnode.numerics import QUANTS
 from p2pnode.types import LayerRange
@@ -80,21 +80,23 @@ def greedy(blocks: list[Block], prompts: list[torch.Tensor], steps: int) -> list
     return texts
 
 
-def packed_linear(kind: str, shape: tuple[int, int], dtype: torch.dtype) -> tuple[Any, nn.Linear]:
-    """A packed layer and the plain one."""
+def quantised_linear(
+    kind: str, shape: tuple[int, int], dtype: torch.dtype
+) -> tuple[Any, nn.Linear]:
+    """A quantised layer and the plain one."""
     plain = nn.Linear(shape[1], shape[0], dtype=dtype).requires_grad_(False)
     plain.weight.copy_(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-    return packed_like(kind, plain), plain
+    return quantised_like(kind, plain), plain
 
 
-def packed_like(kind: str, plain: nn.Linear) -> Any:
-    """A packed layer with the weights and the bias of a plain one."""
+def quantised_like(kind: str, plain: nn.Linear) -> Any:
+    """A quantised layer with the weights and the bias of a plain one."""
     layer = nn.Linear(plain.in_features, plain.out_features, plain.bias is not None)
     layer.bias = plain.bias
-    packing = Packing(kind, frozenset({"up"}))
-    for name, tensor in packing.pack("up.weight", plain.weight.detach()).items():
+    quantisation = Quantisation(kind, frozenset({"up"}))
+    for name, tensor in quantisation.quantise("up.weight", plain.weight.detach()).items():
         layer._parameters[name.removeprefix("up.")] = nn.Parameter(tensor, requires_grad=False)
-    packing.install(nn.ModuleDict({"up": layer}))
+    quantisation.install(nn.ModuleDict({"up": layer}))
     return layer
 
 
@@ -106,7 +108,7 @@ def packed_like(kind: str, plain: nn.Linear) -> Any:
 def test_a_product_is_as_near_as_the_bits_allow(
     kind: str, dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
-    layer, plain = packed_linear(kind, shape, dtype)
+    layer, plain = quantised_linear(kind, shape, dtype)
     hidden = torch.randn((1, 40, shape[1]), generator=torch.Generator().manual_seed(1)).to(dtype)
     out, expected = layer(hidden).float(), plain(hidden).float()
     assert out.shape == expected.shape
@@ -117,7 +119,7 @@ def test_a_product_is_as_near_as_the_bits_allow(
 @pytest.mark.parametrize("kind", QUANTS)
 @torch.inference_mode()
 def test_rows_together_are_what_each_is_alone(kind: str) -> None:
-    layer, _ = packed_linear(kind, (2304, 1024), torch.float32)
+    layer, _ = quantised_linear(kind, (2304, 1024), torch.float32)
     rows = torch.randn(70, 1024)
     together = layer(rows)
     alone = torch.cat([layer(row[None]) for row in rows])
@@ -127,9 +129,9 @@ def test_rows_together_are_what_each_is_alone(kind: str) -> None:
 @needs_library
 @torch.inference_mode()
 def test_all_ways_to_multiply_int8_round_once() -> None:
-    layer, _ = packed_linear("int8", (2304, 1024), torch.bfloat16)
+    layer, _ = quantised_linear("int8", (2304, 1024), torch.bfloat16)
     layer.bias = None
-    rows = torch.randn(packed_weights.FEW_ROWS, 1024, dtype=torch.bfloat16)
+    rows = torch.randn(FEW_ROWS, 1024, dtype=torch.bfloat16)
     outs = []
     for few_rows, scales_inside in ((0, False), (0, layer.scales_inside), (layer.few_rows, True)):
         layer.few_rows, layer.scales_inside = few_rows, scales_inside
@@ -145,7 +147,7 @@ def test_all_ways_to_multiply_int8_round_once() -> None:
 def test_a_row_of_zeros_stays_one(kind: str) -> None:
     plain = nn.Linear(64, 64, bias=False).requires_grad_(False)
     plain.weight[3] = 0
-    layer = packed_like(kind, plain)
+    layer = quantised_like(kind, plain)
     with torch.inference_mode():
         assert layer(torch.ones(1, 64))[0, 3] == 0
 
@@ -189,7 +191,7 @@ def test_ends_and_norms_stay_as_they_are(folder: Path) -> None:
     assert block.quant == block.part(LayerRange(1, 2)).quant == "int8"
     modules = list(parts(block).trunk.modules())
     assert [each for each in modules if type(each) is nn.Linear] == []
-    assert len([each for each in modules if isinstance(each, PackedLinear)]) == 4 * 7
+    assert len([each for each in modules if isinstance(each, QuantisedLinear)]) == 4 * 7
     token_ids, hidden = prompt(5, seed=0), torch.randn(5, block.spec.hidden_size)
     assert torch.equal(block.embed(token_ids, 0), plain.embed(token_ids, 0))
     assert torch.equal(block.logits(hidden), plain.logits(hidden))
@@ -197,7 +199,7 @@ def test_ends_and_norms_stay_as_they_are(folder: Path) -> None:
 
 @needs_library
 @pytest.mark.parametrize(("quant", "kind"), [("int8", Int8Linear), ("nf4", Nf4Linear)])
-def test_a_client_with_its_own_ends_needs_no_packing(
+def test_a_client_with_its_own_ends_needs_no_quantisation(
     folder: Path, quant: str, kind: type[nn.Module]
 ) -> None:
     ends = load(folder, 0, 0, quant)
@@ -211,23 +213,23 @@ def test_a_family_whose_weights_are_elsewhere_is_refused_with_the_numbers(
 ) -> None:
     save_tiny(tmp_path, family)
     spec = read_spec(tmp_path, "tiny", "")
-    with pytest.raises(ModelUnsupported, match=rf"{family} has \d+ weights .* only \d+"):
+    with pytest.raises(ModelUnsupported, match=rf"{family} has \d+ weights .* only \d+ that int8"):
         block_bytes(tmp_path, spec, LayerRange(0, 4), "float32", quant="int8")
-    with pytest.raises(ModelUnsupported, match="int8 packs linear layers"):
+    with pytest.raises(ModelUnsupported, match="that int8 can quantise"):
         load(tmp_path, 0, 4, "int8")
 
 
 def test_without_the_library_one_line_says_what_to_install() -> None:
-    packed_weights.ensure_installed("", "no_such_library")
+    quant_library.ensure_installed("", "no_such_library")
     said = r"--quant int8 needs no_such_library, .*: pip install 'p2pnode\[quant\]'"
     with pytest.raises(LocalError, match=said):
-        packed_weights.ensure_installed("int8", "no_such_library")
+        quant_library.ensure_installed("int8", "no_such_library")
 
 
 @needs_library
 def test_importing_the_library_leaves_nothing_behind() -> None:
     level = logging.getLogger("bitsandbytes").level
-    with packed_weights._nothing_fetched(), pytest.raises(ImportError):
+    with quant_library._nothing_fetched(), pytest.raises(ImportError):
         import kernels  # type: ignore[import-not-found]  # noqa: F401
     assert "kernels" not in sys.modules
     assert logging.getLogger("bitsandbytes").level == level

@@ -46,7 +46,7 @@ def test_a_block_larger_than_allowed_is_not_even_loaded(tiny: Path, cache: Path)
 
 
 @pytest.mark.parametrize(("share", "quant"), [(0.6, "int8"), (0.24, "nf4"), (0.1, "")])
-def test_packing_that_would_make_it_fit_is_named(
+def test_quantisation_that_would_make_it_fit_is_named(
     tiny: Path, cache: Path, share: float, quant: str
 ) -> None:
     spec = read_spec(tiny, "tiny", "")
@@ -57,15 +57,15 @@ def test_packing_that_would_make_it_fit_is_named(
     assert str(caught.value).endswith(hint)
 
 
-def test_a_packing_that_is_none_is_refused_with_the_choices() -> None:
+def test_a_quantisation_that_is_none_is_refused_with_the_choices() -> None:
     with pytest.raises(BadRequest, match="'q4' is not one of int8, nf4"):
         NodeConfig(quant="q4")
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
-def test_packed_weights_leave_more_room_for_sessions(tiny: Path, cache: Path) -> None:
-    plain, packed = (load(tiny, cache, 2_000_000, quant=quant) for quant in ("", "int8"))
-    assert packed > plain
+def test_quantised_weights_leave_more_room_for_sessions(tiny: Path, cache: Path) -> None:
+    plain, quantised = (load(tiny, cache, 2_000_000, quant=quant) for quant in ("", "int8"))
+    assert quantised > plain
 
 
 def test_sessions_get_what_the_weights_leave_of_it(tiny: Path, cache: Path) -> None:

@@ -21,7 +21,7 @@ NUM_TOKENS = 48
 NOISE = {"float32": 3e-6, "bfloat16": 1.6e-2}
 """Of logits of magnitude 1; measured between splits and batches."""
 
-needs_packing = pytest.mark.skipif(
+needs_library = pytest.mark.skipif(
     find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
 )
 
@@ -60,9 +60,9 @@ async def test_a_chain_writes_what_the_unsplit_model_writes_in_its_numerics_clas
     assert dtype != "float32" or ties == 0
 
 
-@needs_packing
+@needs_library
 @pytest.mark.parametrize("quant", QUANTS)
-async def test_a_chain_of_packed_blocks_writes_what_one_such_block_writes(
+async def test_a_chain_of_quantised_blocks_writes_what_one_such_block_writes(
     quant: str, tiny: Path, cache: Path
 ) -> None:
     texts = []
@@ -82,8 +82,8 @@ async def test_a_chain_of_packed_blocks_writes_what_one_such_block_writes(
     assert texts[0] == texts[1]
 
 
-@needs_packing
-async def test_packed_blocks_and_plain_ones_are_no_chain(tiny: Path, cache: Path) -> None:
+@needs_library
+async def test_quantised_blocks_and_plain_ones_are_no_chain(tiny: Path, cache: Path) -> None:
     config = {"no_chain_patience_s": 0.5}
     async with LocalSwarm(tiny, cache=cache, config=config) as swarm:
         await swarm.start("0-4")
