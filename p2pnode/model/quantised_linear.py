@@ -85,7 +85,9 @@ class Int8Linear(QuantisedLinear):
         dtype, scales = rows.dtype, self.scales[start:stop]
         if self.scales_inside:
             return _scaled_product(rows, self.tile(start, stop, dtype), scales)
-        if rows.device.type == "cpu" and dtype is not torch.float32:
+        if rows.device.type != "cpu":  # float16 would overflow without the scales
+            return nn.functional.linear(rows, self.tile(start, stop, dtype) * scales[:, None])
+        if dtype is not torch.float32:
             rows, scales = rows.float(), scales.float()
         out = nn.functional.linear(rows, self.tile(start, stop, rows.dtype)) * scales
         return out.to(dtype)
