@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from p2pnode.errors import P2PNodeError, PeerError, PeerLost
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
-from p2pnode.pipeline.configure import Configuration, ask, connect, int64
+from p2pnode.pipeline.configure import Configuration, ask, connect, int64, take
 from p2pnode.pipeline.hops import HopState
-from p2pnode.pipeline.roles import Router
+from p2pnode.pipeline.roles import Router, SessionLimits
 from p2pnode.tasks import all_of
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Hedge, Open, Reroute, Shadow, Step
@@ -38,15 +38,13 @@ HEDGE_SHARE = 0.05
 class Standbys:
     """The standbys of one session, by the index of their hop."""
 
-    def __init__(
-        self, links: Links, router: Router, *, chunk_tokens: int, open_timeout_s: float
-    ) -> None:
+    def __init__(self, links: Links, router: Router, limits: SessionLimits) -> None:
         self.states: dict[int, HopState] = {}
         """Those that are ready."""
         self._links = links
         self._router = router
-        self._chunk_tokens = chunk_tokens
-        self._open_timeout_s = open_timeout_s
+        self._chunk_tokens = limits.chunk_tokens
+        self._open_timeout_s = limits.open_timeout_s
         self._opening: list[HopState] = []
         self._retry_at: dict[int, float] = {}
         self._told: dict[int, tuple[PeerId | None, PeerId | None]] = {}
@@ -109,7 +107,8 @@ class Standbys:
             log.debug("no standby found: error=%s", error)
             return
         if hop is not None:
-            await self._place(now, index, HopState(hop), now.open(index, limit))
+            request = now.open(index, limit, now.terms.pages)
+            await self._place(now, index, HopState(hop), request)
 
     async def _renew(self, now: Configuration, index: int, state: HopState) -> None:
         """Take a standby over into a new epoch, or let it go."""
@@ -128,8 +127,11 @@ class Standbys:
         try:
             async with asyncio.timeout(self._open_timeout_s):
                 await connect(self._links, state)
-                answer = await ask(state, request)
-                state.held = min(state.held, getattr(answer, "position", 0))
+                if isinstance(request, Open):
+                    await take(state, request)
+                else:
+                    answer = await ask(state, request)
+                    state.held = min(state.held, answer.position)
                 self.states[index] = state
         except TimeoutError:
             log.debug("no standby yet: layers=%s", state.hop.layers)
