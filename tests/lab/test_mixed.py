@@ -29,7 +29,7 @@ def test_each_gets_the_right_text_and_all_waits_are_counted(tmp_path: Path) -> N
     crowd = run_crowd(wanted, tmp_path)
     folder = tiny_model(tmp_path / "lab", NUM_LAYERS)
     for each in wanted:
-        assert list(crowd.texts[each.number]) == greedy(folder, each.prompt, each.max_tokens)
+        assert list(crowd.texts[each.number]) == greedy(folder, list(each.prompt), each.max_tokens)
     assert len(crowd.token_times) == sum(each.max_tokens - 1 for each in wanted)
     assert 0.0 < crowd.busy() < 1.0
     assert all(computing_s > 0.0 for _, computing_s in crowd.per_step_s().values())
