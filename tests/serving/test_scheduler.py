@@ -121,11 +121,10 @@ def test_alone_a_prompt_gets_whole_forwards_and_less_while_others_step() -> None
 
 def test_a_session_whose_prompt_was_computed_will_step_soon() -> None:
     first, second = prompt(60), prompt(1200)
-    queue = scheduler(first, second)
+    queue = scheduler(second)
     queue.note([first], 0.0, 0.1)
-    (piece, *_) = queue.take(0.1)
-    queue.note([piece], 0.1, 0.1)
-    del first
+    assert [job.num_tokens for job in queue.take(0.1)] == [40]
+    second = prompt(1200)
     lone = scheduler(second)
     lone.note([second], 0.0, 0.5)
     assert [job.num_tokens for job in lone.take(0.5)] == [MAX_FORWARD_TOKENS]
