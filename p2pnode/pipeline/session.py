@@ -211,9 +211,9 @@ class ChainSession:
 
     def _make_way(self) -> None:
         """Hops that leave, or were outpaced, are replaced as soon as their standby is ready."""
-        hops = list(self.hops)
+        hops, num_tokens = list(self.hops), len(self.line.tokens)
         for index, state in enumerate(self.hops):
-            if state.gives_way and self._standbys.may_replace(hops, index):
+            if state.gives_way and self._standbys.can_relieve(hops, index, num_tokens):
                 state.is_lost = self.inbox.is_broken = True
                 hops[index] = self._standbys.states[index]
 

@@ -32,6 +32,9 @@ NEXT_S = 0.25
 COPY_TOKENS = 16
 MAX_BEHIND_TOKENS = 128
 """A standby further behind is not asked to speak: it could not in time."""
+MAX_TAIL_TOKENS = 2 * COPY_TOKENS
+"""While a hop still works, no standby further behind takes its place: the session would wait for
+what that one lacks."""
 HEDGE_SHARE = 0.05
 
 
@@ -203,6 +206,11 @@ class Standbys:
     def may_replace(self, hops: Sequence[HopState], index: int) -> bool:
         """Whether that one could take the place of ``hops[index]`` in this chain."""
         return self.is_ready(index) and self.states[index].peer not in neighbours(hops, index)
+
+    def can_relieve(self, hops: Sequence[HopState], index: int, num_tokens: int) -> bool:
+        """Whether it could do so at once, when so many tokens are known."""
+        is_near = index in self.states and num_tokens - self.states[index].held <= MAX_TAIL_TOKENS
+        return is_near and self.may_replace(hops, index)
 
     def replace_lost(self, hops: list[HopState]) -> list[HopState]:
         """Put ready standbys in the places of lost hops; returns those that are out."""
