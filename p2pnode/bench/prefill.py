@@ -3,8 +3,10 @@
 A thin client, three hops of a random model in bfloat16 that takes each of them 0.3 to 0.5 s for
 the whole prompt. Whole: each hop waits for all of the prompt before it computes. Pipelined: the
 client's chunks flow through the hops. Again: the same client asks with the same prompt once more,
-and hops begin behind what they have kept of it. The bound is the best chunk's time in `bench.bounds`, with
-the cost of forwards as the hops have measured it while all of them were busy.
+and hops begin behind what they have kept of it.
+
+The bound is the best chunk's time in `bench.bounds`, with the cost of forwards as the hops have
+measured it while all of them were busy.
 """
 
 from __future__ import annotations
