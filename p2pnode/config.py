@@ -160,6 +160,8 @@ class ClientConfig:
     """The length of an answer when the caller names none."""
     prefill_chunk_tokens: int = 256
     """The prompt travels in chunks, so that all hops compute at the same time."""
+    keeps_prefixes: bool = True
+    """Whether peers may keep what they have computed, for the next prompts that begin alike."""
     connect_timeout_s: float = 3.0
     """How long one connection may take."""
     open_timeout_s: float = 10.0

@@ -172,7 +172,8 @@ async def local_chain(
         swarm = SwarmConfig(
             home=home(place), join=(processes.nodes[0].address,), starts_swarm=False
         )
-        config = ClientConfig(swarm=swarm, cache=swarm.home.cache)
+        # Prompts are repeated, and each time all of them is to be computed.
+        config = ClientConfig(swarm=swarm, cache=swarm.home.cache, keeps_prefixes=False)
         async with Client(config=config, model=model) as client:
             yield Chain(list(processes.nodes), client)
 

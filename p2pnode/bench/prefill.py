@@ -2,8 +2,11 @@
 
 A thin client, three hops of a random model in bfloat16 that takes each of them 0.3 to 0.5 s for
 the whole prompt. Whole: each hop waits for all of the prompt before it computes. Pipelined: the
-client's chunks flow through the hops. The bound is the best chunk's time in `bench.bounds`, with
-the cost of forwards as the hops have measured it while all of them were busy.
+client's chunks flow through the hops. Again: the same client asks with the same prompt once more,
+and hops begin behind what they have kept of it.
+
+The bound is the best chunk's time in `bench.bounds`, with the cost of forwards as the hops have
+measured it while all of them were busy.
 """
 
 from __future__ import annotations
@@ -58,13 +61,24 @@ async def first_token(setup: Setup) -> list[Row]:
     async with wan_chain(setting) as chain:
         await chain.set_delay(DELAY_MS)
         clients = await _clients(chain)
+        keeping = await chain.client(keeps_prefixes=True)
+        again: list[Answer] = []
         found: dict[int, list[Answer]] = {chunk: [] for chunk in clients}
         for index in range(setup.num_rounds):
             setup.note(f"{PROMPT_TOKENS} tokens: round {index + 1} of {setup.num_rounds}")
             for chunk, client in clients.items():
                 chain.set_whole(is_whole=chunk == PROMPT_TOKENS)
                 found[chunk].append(await client.ask(greedy(_prompt(PROMPT_TOKENS), 2)))
-    return _rows(found, num_layers)
+            chain.set_whole(is_whole=False)
+            prompt = _prompt(PROMPT_TOKENS, first=index)
+            await keeping.ask(greedy(prompt, 2))
+            again.append(await keeping.ask(greedy(prompt, 2)))
+    return [*_rows(found, num_layers), _again(again, found[OWN])]
+
+
+def _again(again: list[Answer], first: list[Answer]) -> Row:
+    times = [answer.ttft_s for answer in again]
+    return figure("again_ttft_s", times, "s", median(answer.ttft_s for answer in first))
 
 
 async def _clients(chain: WanChain) -> dict[int, ChainClient]:
@@ -120,8 +134,8 @@ def _prompt_s(answer: Answer) -> list[float]:
     return [each * num for each, num in zip(answer.computes_s, answer.nums_steps, strict=True)]
 
 
-def _prompt(num_tokens: int) -> tuple[int, ...]:
-    return tuple(index * 7 % 500 + 3 for index in range(num_tokens))
+def _prompt(num_tokens: int, *, first: int = 0) -> tuple[int, ...]:
+    return tuple((first + index) * 7 % 500 + 3 for index in range(num_tokens))
 
 
 def _model(folder: Path) -> tuple[Path, int]:

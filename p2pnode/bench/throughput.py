@@ -3,7 +3,8 @@
 - ``wan_8``, ``wan_32``: tokens per second of 8 and 32 sessions together over those of one, on wide
   area lines, where computing takes much less than the way;
 - ``cpu_8``: of 8 sessions together over 8 in sequence, on loopback, where computing is all;
-- ``growth_8k``, ``batch_knee``: of one device, without a network (`bench.engine`).
+- ``growth_8k``, ``batch_knee``: of one device, without a network (`bench.engine`);
+- ``hetero_p99``: how evenly tokens come to a crowd on peers of mixed speed (`bench.mixed`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 from p2pnode.bench.engine import batch_knee, growth_8k
 from p2pnode.bench.loopback import local_chain
+from p2pnode.bench.mixed import hetero
 from p2pnode.bench.models import NUM_LAYERS, make_model, make_wide
 from p2pnode.bench.parts import DELAYS_MS, Part, Setup, at_each_delay, least
 from p2pnode.bench.result import Row, at_least, figure
@@ -147,4 +149,5 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("cpu_8", cpu),
     ("growth_8k", growth),
     ("batch_knee", knee),
+    ("hetero_p99", hetero),
 )

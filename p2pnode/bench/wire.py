@@ -146,6 +146,7 @@ async def _chain(folder: Path, thin: Path, note: Note) -> AsyncIterator[Chain]:
         swarm = SwarmConfig(
             home=home(place), join=(processes.nodes[0].address,), starts_swarm=False
         )
-        config = ClientConfig(swarm=swarm, cache=swarm.home.cache)
+        # Prompts are repeated, and each time all of them is to be computed.
+        config = ClientConfig(swarm=swarm, cache=swarm.home.cache, keeps_prefixes=False)
         async with Client(config=config, model=str(thin)) as client:
             yield Chain(list(processes.nodes), client)

@@ -16,11 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from p2pnode.client.defaults import default_config, real_network
 from p2pnode.client.events import ChainChosen, Done, Event, Token
+from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Times, done
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
-from p2pnode.config import ClientConfig, SwarmConfig, home, read_join
+from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
@@ -28,6 +30,7 @@ from p2pnode.net.links import Links
 from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
+from p2pnode.routing.needs import Held
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
@@ -63,13 +66,14 @@ class Client:
     ) -> None:
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or _config(tuple(join), folder, draft)
+        self._config = config or default_config(tuple(join), folder, draft)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network
         self._sessions: dict[bytes, ChainSession] = {}
         self._session_type = ChainSession
         self._experience = Experience()
+        self._holders = Holders(is_on=self._config.keeps_prefixes)
         self._stack = AsyncExitStack()
         self._tasks: Tasks
         self._links: Links
@@ -80,7 +84,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            network = self._network or _real_network(self._config)
+            network = self._network or real_network(self._config)
             joined = await stack.enter_async_context(network.join())
             config = self._config
             gossip = self._gossip = Gossip(
@@ -162,7 +166,7 @@ class Client:
         text = self.model.codec.stream(prompt_ids, stop)
         pieces: list[str] = []
         finish_reason = "length"
-        router = self._router()
+        router = self._router(self._holders.find(prompt_ids, max_tokens))
         sampling = sampling or Sampling()
         drafter = drafter or self.model.drafter(sampling)
         session = self._session(router, prompt_ids, max_tokens, sampling, drafter)
@@ -189,6 +193,7 @@ class Client:
             error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
             raise
         finally:
+            self._holders.note(session.kept_pages, session.chain)
             del self._sessions[session.id]
 
     def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
@@ -205,7 +210,7 @@ class Client:
             raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
         return min(max_tokens, limit - prompt_tokens)
 
-    def _router(self) -> SwarmRouter:
+    def _router(self, held: Held) -> SwarmRouter:
         config = self._config
         return SwarmRouter(
             reader=self._reader,
@@ -219,6 +224,7 @@ class Client:
                 min_tokens_per_s=config.min_tokens_per_s,
                 explains=config.explains,
             ),
+            held=held,
             here=lambda: self._gossip.coordinate,
             rtt_s=self._gossip.rtt_s,
         )
@@ -251,6 +257,7 @@ class Client:
             max_new_tokens=max_tokens,
             ends=self.model.ends,
             drafter=drafter,
+            page_key=self._holders.page_key,
         )
         self._sessions[session.id] = session
         return session
@@ -284,16 +291,3 @@ class Client:
                 session.inbox.on_dead(peer)
         elif known.health.is_draining:
             self._on_draining(peer)
-
-
-def _config(join: tuple[str, ...], folder: Path | None, draft: str) -> ClientConfig:
-    addresses = tuple(address for each in join for address in read_join(each))
-    place = home(folder)
-    swarm = SwarmConfig(home=place, join=addresses, starts_swarm=False)
-    return ClientConfig(swarm=swarm, cache=place.cache, draft=draft)
-
-
-def _real_network(config: ClientConfig) -> Network:
-    from p2pnode.swarm.p2p_network import client_network
-
-    return client_network(config)

@@ -49,6 +49,8 @@ class Done:
     text: str
     token_ids: tuple[int, ...]
     prompt_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt: what the peers held from earlier sessions."""
     finish_reason: str
     """``stop`` (end of text or a stop string), ``length`` or ``cancelled``."""
     chain: Chain

@@ -43,6 +43,7 @@ def done(
         text=text,
         token_ids=tuple(session.token_ids[prompt_tokens:]),
         prompt_tokens=prompt_tokens,
+        cached_tokens=session.num_cached,
         finish_reason=reason,
         chain=session.chain or Chain((), ""),
         failovers=session.failovers,

@@ -13,7 +13,7 @@ from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.links import Links
 from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
 from p2pnode.routing.explain import Explanation, explain
-from p2pnode.routing.needs import Link, Needs
+from p2pnode.routing.needs import Held, Link, Needs
 from p2pnode.routing.prefill import chunk_tokens
 from p2pnode.routing.steps import usual_s
 from p2pnode.routing.trouble import is_full
@@ -58,11 +58,15 @@ class SwarmRouter:
         patience_s: float,
         local_head: bool,
         wishes: Wishes = Wishes(),
+        held: Held | None = None,
         here: Callable[[], Coordinate] = Coordinate,
         rtt_s: Callable[[PeerId], float | None] = lambda peer: None,
     ) -> None:
-        """here, rtt_s: our place in network space and the round trips to peers, as gossip has
-        measured them; of the other peers, the last heartbeat's is taken."""
+        """held: what earlier sessions have left of the prompt
+
+        here, rtt_s: our place in network space and the round trips to peers, as gossip has
+        measured them; of the other peers, the last heartbeat's is taken
+        """
         self._reader = reader
         self._links = links
         self._spec = spec
@@ -70,6 +74,7 @@ class SwarmRouter:
         self._patience_s = patience_s
         self._local_head = local_head
         self._wishes = wishes
+        self._held = held or Held()
         self._here = here
         self._rtt_s = rtt_s
         self._asked: tuple[SwarmView, Needs, int] | None = None
@@ -192,6 +197,7 @@ class SwarmRouter:
             risk_s=experience.reputation.risk_s(peers, now),
             measured_s=experience.measured_s(now),
             unseen_sessions=experience.unseen(now),
+            held=self._held,
         )
 
     def _measured_rtt_s(self, peer: PeerId) -> float | None:

@@ -23,7 +23,8 @@ from p2pnode.types import LayerRange, PeerId
 from p2pnode.wire.frames import PREFIX
 
 STEP_TOKENS = 64
-"""A step of up to so many tokens takes one compute time, of twice as many two."""
+"""A step of up to so many tokens takes one compute time, of twice as many two; where a token's
+own time is not given."""
 
 
 TOLD_WITHIN_S = 1.0
@@ -40,6 +41,10 @@ class Conditions:
 
     compute_s: float = 0.0
     """Of a step of at most `STEP_TOKENS` tokens, on whatever clock the loop has."""
+    token_s: float = 0.0
+    """Above 0: of each token, and ``compute_s`` once per forward, however many they are."""
+    spent_s: float = 0.0
+    """On all forwards so far."""
     slow_factor: float = 1.0
     oom_steps: int = 0
     """So many forwards from now on run out of memory."""
@@ -66,7 +71,15 @@ class Conditions:
             self.oom_steps -= 1
             raise torch.OutOfMemoryError("the lab has taken the memory away")
         if self.compute_s:
-            self._spend(self.compute_s * self.slow_factor * -(-num_tokens // STEP_TOKENS))
+            compute_s = self.forward_s(num_tokens) * self.slow_factor
+            self.spent_s += compute_s
+            self._spend(compute_s)
+
+    def forward_s(self, num_tokens: int) -> float:
+        """What a forward of so many tokens takes, when nothing ails the node."""
+        if self.token_s:
+            return self.compute_s + self.token_s * num_tokens
+        return self.compute_s * -(-num_tokens // STEP_TOKENS)
 
     def _tell_watchers(self) -> None:
         """Wait until they were told: what they change holds for this very forward."""

@@ -32,7 +32,7 @@ from p2pnode.model.spec import read_spec
 from p2pnode.net.identity import Identity
 from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
 from p2pnode.net.reach import Reach
-from p2pnode.node.figures import Figures, session_bytes_per_token
+from p2pnode.node.figures import CHUNK_TOKENS, Figures, session_bytes_per_token
 from p2pnode.node.server import BlockServer
 from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
@@ -165,15 +165,17 @@ class LocalSwarm:
         *,
         latency_s: float = 0.001,
         compute_s: float = 0.0,
+        token_s: float = 0.0,
         clock_offset_s: float = 0.0,
     ) -> LabNode:
         """Start a node; `LabNode.is_serving` is set when it is announced.
 
-        latency_s: what it announces as its time for a step; compute_s: what one takes it
+        latency_s: what it announces as its time for a step, while ``token_s`` is 0
+        compute_s, token_s: what steps take it, see `Conditions`; with ``token_s`` it announces that
         """
         number = len(self.nodes)
         identity = fake_identity(number)
-        conditions = Conditions(compute_s=compute_s)
+        conditions = Conditions(compute_s=compute_s, token_s=token_s)
         conditions.use(asyncio.get_running_loop())
         node = LabNode(
             identity.peer,
@@ -190,9 +192,10 @@ class LocalSwarm:
         config = _config(NodeConfig, {**self._config, **own})
         whole = whole_block(self.folder, self.spec, self.dtype, self.quant)
         block = LabBlock(whole.part(layers), conditions)
-        server = BlockServer(
-            block, lab_figures(block, latency_s), config, node.on_event, node.leaving
-        )
+        figures = lab_figures(block, conditions.forward_s(1) if token_s else latency_s)
+        if token_s:
+            figures = dataclasses.replace(figures, chunk_s=conditions.forward_s(CHUNK_TOKENS))
+        server = BlockServer(block, figures, config, node.on_event, node.leaving)
         self.nodes.append(node)
         self._tasks.start(self._run(server, identity, conditions), name=f"node-{node.peer.short}")
         return node

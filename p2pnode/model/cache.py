@@ -65,6 +65,17 @@ class KVCache:
             raise ValueError(f"gap: the cache holds {self.position} tokens, not {position}")
         self.position = position
 
+    def copy_from(self, other: KVCache, num_tokens: int) -> None:
+        """Begin with the first tokens of another session of the same layers."""
+        for ours, theirs in zip(
+            (*self.slab.keys, *self.slab.values),
+            (*other.slab.keys, *other.slab.values),
+            strict=True,
+        ):
+            ours[self.slot, :, :num_tokens].copy_(theirs[other.slot, :, :num_tokens])
+        self.position = 0
+        self.advance(num_tokens)
+
     def advance(self, tokens: int) -> None:
         """All layers have appended so many tokens."""
         self.position += tokens

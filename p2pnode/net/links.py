@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections import Counter
@@ -95,15 +96,7 @@ class Links:
         trace: TracebackType | None,
     ) -> None:
         self._is_closing = True
-        links = [link for links in self._links.values() for link in links]
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                for link in links:
-                    await self._finish(link)
-        except TimeoutError:
-            log.debug("links closed without END: num_links=%d", len(links))
-        for link in links:
-            link.end(PeerLost(link.peer, "we closed the link"))
+        await self._close(*(link for links in self._links.values() for link in links))
         await self._tasks.__aexit__(kind, error, trace)
 
     def get(self, peer: PeerId, traffic: str = CHAIN) -> Link | None:
@@ -142,12 +135,19 @@ class Links:
         link = self.get(peer, CONTROL)
         if link is None or link.is_inbound or self.get(peer) is not None:
             return
+        await self._close(link)
+
+    async def _close(self, *links: Link) -> None:
+        """End links well where their peers can take it, all of them in any case."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._finish(link)
+                for link in links:
+                    with contextlib.suppress(PeerError):  # it is gone already
+                        await link.finish()
         except TimeoutError:
-            log.debug("link closed without END: peer=%s", peer.short)
-        link.end(PeerLost(peer, "we closed the link"))
+            log.debug("links closed without END: num_links=%d", len(links))
+        for link in links:
+            link.end(PeerLost(link.peer, "we closed the link"))
 
     def shun(self, peer: PeerId, for_s: float) -> None:
         """Accept no links from that peer for a while; those that it has are left alone."""
@@ -197,7 +197,7 @@ class Links:
     @property
     def up_bytes_per_s(self) -> float:
         """Our uplink: as announced, else the most that a link has been seen to take; 0: unknown."""
-        links = [link for links in self._links.values() for link in links]
+        links = (link for links in self._links.values() for link in links)
         seen = (link.uplink.measured_bytes_per_s for link in links)
         return self._up_bytes_per_s or max(seen, default=0.0)
 
@@ -233,12 +233,6 @@ class Links:
         finally:
             self._inbound[key] -= 1
             self._inbound += Counter()  # forgets who has none
-
-    async def _finish(self, link: Link) -> None:
-        try:
-            await link.finish()
-        except PeerError as error:
-            log.debug("link not ended well: peer=%s error=%s", link.peer.short, error)
 
     def on_message(self, link: Link, message: object) -> None:
         """Pass a message on (`LinkEvents`)."""

@@ -20,6 +20,7 @@ from p2pnode.pipeline.line import Line
 from p2pnode.tasks import all_of
 from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
 from p2pnode.wire.messages import Open, Opened, Refused, Reroute
+from p2pnode.wire.pages import tokens_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,9 @@ class Terms:
     sampling: Sampling
     max_tokens: int
     has_local_ends: bool
+    page_key: bytes = b""
+    pages: bytes = b""
+    """Names of the prompt's pages, which hops may hold from earlier sessions."""
 
     @property
     def needs_tokens(self) -> bool:
@@ -53,21 +57,27 @@ class Configuration:
         """All tokens that are known; grows."""
         return self.line.tokens
 
-    async def apply(self, links: Links, timeout_s: float) -> None:
+    async def apply(self, links: Links, timeout_s: float) -> int:
         """Open the new hops and reroute the surviving ones; then ``held`` of all is what they keep.
+
+        returns: the branch to begin with: 1 where a hop may hold more than it is to keep
 
         Raises the first PeerError that stands in the way. A surviving hop that cannot follow says
         so later (`check_rerouted`, or a `Fault`).
         """
         keep = positions(self.hops, len(self.token_ids))
         new = [index for index, hop in enumerate(self.hops) if not hop.is_open]
+        # In a chain that others stay in, a new hop is told all by the one before it.
+        pages = self.terms.pages if len(new) == len(self.hops) else b""
         for hop in self.hops:
             hop.expect_nothing()
         try:
             async with asyncio.timeout(timeout_s):
                 await all_of(*(connect(links, self.hops[index]) for index in new))
-                requests = [(self.hops[i], self.open(i, self._sends_from(i, keep))) for i in new]
-                await all_of(*(ask(hop, request) for hop, request in requests))
+                requests = [self.open(i, self._sends_from(i, keep), pages) for i in new]
+                await all_of(
+                    *(take(self.hops[i], each) for i, each in zip(new, requests, strict=True))
+                )
         except TimeoutError as error:
             silent = next((hop for hop in self.hops if hop.is_awaited), self.hops[0])
             what = f"did not take its place in the chain within {timeout_s:g} s"
@@ -75,14 +85,20 @@ class Configuration:
         for index, hop in enumerate(self.hops):
             if index not in new:
                 hop.send(self.reroute(index, hop, keep[index], self._sends_from(index, keep)))
-            hop.held = keep[index]
+                hop.held = keep[index]
+        if not pages:
+            return 0
+        held = [hop.held for hop in self.hops]
+        for hop in self.hops:  # behind what all of them hold, and with a token to ask about
+            hop.held = min(*held, len(self.token_ids) - 1)
+        return int(any(held))
 
     def _sends_from(self, index: int, keep: list[int]) -> int:
         is_last = index == len(self.hops) - 1
         return len(self.token_ids) - 1 if is_last else keep[index + 1]
 
-    def open(self, index: int, send_from: int) -> Open:
-        """Ask for a place as that hop, or as its standby."""
+    def open(self, index: int, send_from: int, pages: bytes) -> Open:
+        """Ask for a place as that hop, or as its standby; pages: those it may hold already."""
         terms, is_last = self.terms, index == len(self.hops) - 1
         samples = is_last and not terms.has_local_ends
         return Open(
@@ -93,6 +109,7 @@ class Configuration:
             sampling=terms.sampling if samples else None,
             token_ids=self._known_tokens(index),
             send_from=send_from,
+            pages=pages,
             **self._place(index),
         )
 
@@ -143,6 +160,17 @@ async def ask(hop: HopState, request: Open | Reroute) -> Any:
         raise PeerMisbehaved(hop.peer, f"answered with {type(answer).__name__}")
     hop.is_open = True
     return answer
+
+
+async def take(hop: HopState, request: Open) -> None:
+    """Have a hop take its place; then ``held`` is what it holds from an earlier session.
+
+    Raises as `ask` does.
+    """
+    answer = await ask(hop, request)
+    if answer.position > tokens_named(request.pages):
+        raise PeerMisbehaved(hop.peer, f"holds {answer.position} tokens that were not named")
+    hop.held = answer.position
 
 
 def int64(token_ids: list[int]) -> Tensor:

@@ -45,11 +45,11 @@ class Line:
         self.moved = asyncio.Event()
         """Set when there may be something to guess, or to guess anew."""
 
-    def restart(self, sent: int) -> None:
+    def restart(self, sent: int, branch: int) -> None:
         """A new epoch: hops hold ``sent`` positions, or more further down."""
         self.guesses.clear()
         self.flights.clear()
-        self.sent, self.branch = sent, 0
+        self.sent, self.branch = sent, branch
         self.moved.set()
 
     def unsent(self, max_tokens: int) -> list[int]:
@@ -61,6 +61,11 @@ class Line:
         self.flights.append(Flight(self.sent, self.sent + num_tokens, now))
         self.sent += num_tokens
         self.moved.set()
+
+    @property
+    def num_settled(self) -> int:
+        """How many of the known tokens hops have in the current branch, or will have soon."""
+        return min(self.sent, len(self.tokens))
 
     def confirm(self, token_id: int) -> bool | None:
         """Another token is known. Returns whether it was guessed rightly; None: not guessed."""

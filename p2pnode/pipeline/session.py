@@ -11,16 +11,16 @@ the first hop is. The step in flight is simply fed again: a step truncates to it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from p2pnode.errors import NoChain, PeerError, PeerLost
+from p2pnode.errors import NoChain, PeerError
 from p2pnode.net.links import Links
 from p2pnode.pipeline.answers import next_tokens
+from p2pnode.pipeline.closing import close_all, free, tell
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import HopState, adopted
 from p2pnode.pipeline.inbox import Inbox
@@ -32,7 +32,8 @@ from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
-from p2pnode.wire.messages import SESSION_BYTES, Close, Cut, Step
+from p2pnode.wire.messages import SESSION_BYTES, Cut, Step
+from p2pnode.wire.pages import names_of
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,11 @@ class ChainSession:
         max_new_tokens: int,
         ends: Ends | None = None,
         drafter: Drafter | None = None,
+        page_key: bytes = b"",
     ) -> None:
-        """tasks: owns the tasks that keep standbys and guess; drafter: None does not guess."""
+        """tasks: owns the tasks that keep standbys and guess; drafter: None does not guess
+        page_key: shared by the sessions that may use each other's work (`wire.pages`)
+        """
         self.line = Line(prompt)
         self.hops: list[HopState] = []
         self.failovers = 0
@@ -70,13 +74,14 @@ class ChainSession:
             sampling=sampling,
             max_tokens=len(prompt) + max_new_tokens,
             has_local_ends=ends is not None,
+            page_key=page_key,
+            pages=names_of(page_key, prompt),
         )
-        self._standbys = Standbys(
-            links,
-            router,
-            chunk_tokens=limits.chunk_tokens,
-            open_timeout_s=limits.open_timeout_s,
-        )
+        self.num_cached = 0
+        """Tokens of the prompt that the hops held when the session began."""
+        self.kept_pages = b""
+        """Names of what the hops were asked to keep when the session ended."""
+        self._standbys = Standbys(links, router, limits)
         self.inbox = Inbox(self._standbys, self.line)
         """What links tell the session."""
         self.speculation: Speculation | None = None
@@ -190,7 +195,7 @@ class ChainSession:
                 branch=self.line.branch,
                 position=self.line.sent,
             )
-            _tell(state, cut)
+            tell(state, cut)
 
     # --- failover
 
@@ -206,9 +211,9 @@ class ChainSession:
 
     def _make_way(self) -> None:
         """Hops that leave, or were outpaced, are replaced as soon as their standby is ready."""
-        hops = list(self.hops)
+        hops, num_tokens = list(self.hops), len(self.line.tokens)
         for index, state in enumerate(self.hops):
-            if state.gives_way and self._standbys.may_replace(hops, index):
+            if state.gives_way and self._standbys.can_relieve(hops, index, num_tokens):
                 state.is_lost = self.inbox.is_broken = True
                 hops[index] = self._standbys.states[index]
 
@@ -223,15 +228,17 @@ class ChainSession:
         before, self.hops, self.chain = self.hops, adopted(self.hops, chain), chain
         for state in before:
             if state not in self.hops:
-                self._free(state)
+                free(state, self.id)
         num_tokens = len(self.line.tokens)
         self._chunk_tokens = self._router.chunk_tokens(chain, num_tokens) or self._chunk_tokens
         self._epoch += 1
         self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)
-        await self._configuration.apply(self._links, self._limits.open_timeout_s)
+        branch = await self._configuration.apply(self._links, self._limits.open_timeout_s)
         self._waiting.expect(self.hops)
-        self.line.restart(self.hops[0].held)
+        self.line.restart(self.hops[0].held, branch)
+        if not self._has_run:
+            self.num_cached = self.line.sent
         self.failovers += self._has_run
         self._has_run, self.inbox.is_broken = True, False
 
@@ -239,7 +246,7 @@ class ChainSession:
         if self.chain is None:
             return await self._router.chain(self._terms.max_tokens)
         for state in self._standbys.replace_lost(self.hops):
-            self._free(state)
+            free(state, self.id)
         self.chain = Chain(tuple(each.hop for each in self.hops), self.chain.numerics)
         lost = frozenset(index for index, state in enumerate(self.hops) if state.is_lost)
         if not lost:
@@ -276,21 +283,8 @@ class ChainSession:
         await self._stop_helpers()
         if self._has_run:
             self._standbys.close(self._configuration)
-        replies = []
-        for state in self.hops:
-            state.is_closing = True
-            if state.is_usable:
-                replies.append(state.expect_reply())
-            self._free(state)
-        if wait and replies:
-            await asyncio.wait(replies, timeout=self._limits.close_timeout_s)
-        for reply in replies:
-            reply.cancel()
-
-    def _free(self, state: HopState) -> None:
-        _tell(state, Close(session=self.id, layer=state.layer))
-
-
-def _tell(state: HopState, message: Close | Cut) -> None:
-    with contextlib.suppress(PeerLost):  # then it has nothing to free
-        state.send(message)
+        if not self.inbox.is_broken:
+            settled = self.line.tokens[: self.line.num_settled]
+            self.kept_pages = names_of(self._terms.page_key, settled)
+        within_s = self._limits.close_timeout_s if wait else 0.0
+        await close_all(self.hops, self.id, pages=self.kept_pages, within_s=within_s)

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from p2pnode.errors import P2PNodeError, PeerError, PeerLost
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
-from p2pnode.pipeline.configure import Configuration, ask, connect, int64
+from p2pnode.pipeline.configure import Configuration, ask, connect, int64, take
 from p2pnode.pipeline.hops import HopState
-from p2pnode.pipeline.roles import Router
+from p2pnode.pipeline.roles import Router, SessionLimits
 from p2pnode.tasks import all_of
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Hedge, Open, Reroute, Shadow, Step
@@ -32,21 +32,22 @@ NEXT_S = 0.25
 COPY_TOKENS = 16
 MAX_BEHIND_TOKENS = 128
 """A standby further behind is not asked to speak: it could not in time."""
+MAX_TAIL_TOKENS = 2 * COPY_TOKENS
+"""While a hop still works, no standby further behind takes its place: the session would wait for
+what that one lacks."""
 HEDGE_SHARE = 0.05
 
 
 class Standbys:
     """The standbys of one session, by the index of their hop."""
 
-    def __init__(
-        self, links: Links, router: Router, *, chunk_tokens: int, open_timeout_s: float
-    ) -> None:
+    def __init__(self, links: Links, router: Router, limits: SessionLimits) -> None:
         self.states: dict[int, HopState] = {}
         """Those that are ready."""
         self._links = links
         self._router = router
-        self._chunk_tokens = chunk_tokens
-        self._open_timeout_s = open_timeout_s
+        self._chunk_tokens = limits.chunk_tokens
+        self._open_timeout_s = limits.open_timeout_s
         self._opening: list[HopState] = []
         self._retry_at: dict[int, float] = {}
         self._told: dict[int, tuple[PeerId | None, PeerId | None]] = {}
@@ -109,7 +110,8 @@ class Standbys:
             log.debug("no standby found: error=%s", error)
             return
         if hop is not None:
-            await self._place(now, index, HopState(hop), now.open(index, limit))
+            request = now.open(index, limit, now.terms.pages)
+            await self._place(now, index, HopState(hop), request)
 
     async def _renew(self, now: Configuration, index: int, state: HopState) -> None:
         """Take a standby over into a new epoch, or let it go."""
@@ -128,8 +130,11 @@ class Standbys:
         try:
             async with asyncio.timeout(self._open_timeout_s):
                 await connect(self._links, state)
-                answer = await ask(state, request)
-                state.held = min(state.held, getattr(answer, "position", 0))
+                if isinstance(request, Open):
+                    await take(state, request)
+                else:
+                    answer = await ask(state, request)
+                    state.held = min(state.held, answer.position)
                 self.states[index] = state
         except TimeoutError:
             log.debug("no standby yet: layers=%s", state.hop.layers)
@@ -201,6 +206,11 @@ class Standbys:
     def may_replace(self, hops: Sequence[HopState], index: int) -> bool:
         """Whether that one could take the place of ``hops[index]`` in this chain."""
         return self.is_ready(index) and self.states[index].peer not in neighbours(hops, index)
+
+    def can_relieve(self, hops: Sequence[HopState], index: int, num_tokens: int) -> bool:
+        """Whether it could do so at once, when so many tokens are known."""
+        is_near = index in self.states and num_tokens - self.states[index].held <= MAX_TAIL_TOKENS
+        return is_near and self.may_replace(hops, index)
 
     def replace_lost(self, hops: list[HopState]) -> list[HopState]:
         """Put ready standbys in the places of lost hops; returns those that are out."""

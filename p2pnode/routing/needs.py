@@ -32,6 +32,17 @@ class Avoid:
     """(from, to): the first could not reach the second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What earlier sessions have left of this one's prompt."""
+
+    peers: frozenset[PeerId] = frozenset()
+    """Those who should hold it; others would have to compute it anew."""
+    num_tokens: int = 0
+    per_token: float = 0.0
+    """So many of these tokens for each one of the answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What a session asks of a chain."""
@@ -60,6 +71,7 @@ class Needs:
     """By how much steps took longer (or, below 0, shorter) than predicted, per link."""
     unseen_sessions: Mapping[PeerId, int] = field(default_factory=dict)
     """Sessions that we have just put on a peer, of which its health cannot tell yet."""
+    held: Held = Held()
     held_by: frozenset[PeerId] = frozenset()
     """Peers that hold this session already: room is not asked of them again."""
 

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from p2pnode.numerics import Numerics
 from p2pnode.routing.needs import Draw, Needs
 from p2pnode.routing.steps import step_s
-from p2pnode.routing.terms import Floats, Indexes, Terms, extras_s, queues_s, risks_s, sane_s
+from p2pnode.routing.terms import (
+    Floats,
+    Indexes,
+    Terms,
+    anew_s,
+    extras_s,
+    queues_s,
+    risks_s,
+    sane_s,
+)
 from p2pnode.types import (
     Announcement,
     Coordinate,
@@ -91,7 +100,7 @@ class Table:
             layer_s=sane_s(np.array(block_s, dtype=np.float64)) / lengths,
             queue_s=sane_s(queues_s(peers, told, block_s, needs)),
             extra_s=extras_s(peers, needs),
-            risk_s=risks_s(peers, known, needs),
+            risk_s=risks_s(peers, known, needs) + anew_s(peers, told, needs),
             spread_s=np.array(draws) * SPREAD_SHARE * sane_s(np.array(block_s, dtype=np.float64)),
             client_rtt_s=np.where(is_measured, measured, away_s),
             is_measured=is_measured,

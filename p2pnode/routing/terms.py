@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pnode.routing.needs import Needs
+from p2pnode.routing.steps import step_s
 from p2pnode.types import Announcement, Health, Liveness, PeerHealth, PeerId
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,8 @@ each waits for all others."""
 ERROR_COST_S = 0.005
 """What each error costs that a peer tells of itself, e.g. of its memory."""
 MAX_ERRORS = 20
+CHUNK_TOKENS = 64
+"""How a prompt is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Terms:
     measured_s: float = 0.0
     """What steps took more (or less) than this sum predicted."""
     risk_s: float = 0.0
-    """Reputation, suspicion, leaving, errors."""
+    """Reputation, suspicion, leaving, errors; and a prompt to compute that others hold."""
     spread_s: float = 0.0
     """A draw: load that nobody has seen yet, another one for each session."""
 
@@ -98,3 +101,15 @@ def risks_s(
                 risk_s += ERROR_COST_S * min(MAX_ERRORS, count)
         risks.append(risk_s)
     return np.array(risks, dtype=np.float64)
+
+
+def anew_s(peers: Sequence[Announcement], told: Sequence[Health | None], needs: Needs) -> Floats:
+    """What peers that do not hold the prompt would compute of it, for each token of the answer."""
+    held = needs.held
+    times = [
+        0.0
+        if not held.num_tokens or a.peer in held.peers
+        else held.per_token * step_s(a, health, CHUNK_TOKENS) / CHUNK_TOKENS
+        for a, health in zip(peers, told, strict=True)
+    ]
+    return sane_s(np.array(times, dtype=np.float64))

@@ -43,8 +43,15 @@ class Admission:
         self._max_sessions = max_sessions
         self._is_busy = is_busy
 
-    def check(self, message: Open, sessions: Iterable[HopSession]) -> None:
-        """Raises PeerRefused (as the client will see it) unless the session fits."""
+    def bytes_of(self, session: HopSession) -> int:
+        """What a session may come to hold, whatever it holds now."""
+        return session.max_tokens * self._bytes_per_token(session.layers)
+
+    def check(self, message: Open, sessions: Iterable[HopSession]) -> int:
+        """The bytes that are free beside the new session.
+
+        Raises PeerRefused (as the client will see it) unless the session fits.
+        """
         spec = self._spec
         if message.fingerprint != spec.fingerprint:
             self._refuse(f"serves another revision of {spec.name} (fingerprints differ)")
@@ -58,14 +65,15 @@ class Admission:
             self._refuse(f"{spec.name} holds {spec.max_positions} tokens")
         if self._is_busy():
             raise PeerRefused(self._peer, "its owner is using it", BUSY_RETRY_AFTER_S)
-        cost = self._bytes_per_token
-        # Each may come to hold as many tokens as it was promised, whatever it holds now.
-        held = [session.max_tokens * cost(session.layers) for session in sessions]
+        held = [self.bytes_of(session) for session in sessions]
         if len(held) >= self._max_sessions:
             self._refuse(f"{len(held)} sessions are open, at most {self._max_sessions}", True)
-        free = (self._capacity_bytes - sum(held)) // cost(message.layers)
-        if message.max_tokens > free:
-            self._refuse(f"room for {free} tokens, not for {message.max_tokens}", True)
+        cost = self._bytes_per_token(message.layers)
+        free_bytes = self._capacity_bytes - sum(held)
+        if message.max_tokens * cost > free_bytes:
+            room = f"room for {free_bytes // cost} tokens, not for {message.max_tokens}"
+            self._refuse(room, True)
+        return free_bytes - message.max_tokens * cost
 
     def _refuse(self, what: str, is_passing: bool = False) -> None:
         raise PeerRefused(self._peer, what, RETRY_AFTER_S if is_passing else 0.0)

@@ -44,7 +44,7 @@ class Handler:
         limits: Limits,
         on_event: OnEvent,
     ) -> None:
-        self.places = Places(block, admission, limits, on_event)
+        self.places = Places(block, admission, limits, on_event, worker)
         self._worker = worker
         self._admission = admission
         self._limits = limits
@@ -224,6 +224,7 @@ class Handler:
         reply(session.client, replies.fault(session, kind, str(error), blamed))
         if error.cause == "out-of-memory":
             self.places.free(session)  # its memory is what the others need
+            self.places.free_memory()
 
     def _progress(self, session: HopSession) -> None:
         """Say how far we are: at once, but not more often than every `PROGRESS_INTERVAL_S`."""

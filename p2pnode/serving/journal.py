@@ -32,6 +32,12 @@ class Journal:
         self.num_bytes += hidden.num_bytes
         self.end = position + hidden.shape[0]
 
+    def copy_from(self, other: Journal, num_tokens: int) -> None:
+        """Begin with the rows below ``num_tokens`` of another one, as far as it has them."""
+        self._pieces = deque(other._pieces)
+        self.start, self.end, self.num_bytes = other.start, other.end, other.num_bytes
+        self.truncate(num_tokens)
+
     def truncate(self, position: int) -> None:
         """Forget the rows from ``position`` on."""
         while self._pieces and self._pieces[-1][0] >= position:

@@ -18,7 +18,9 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
+from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.session import HopSession, Key, ids_of
+from p2pnode.serving.worker import Worker
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,12 @@ class Places:
     """The sessions of one block."""
 
     def __init__(
-        self, block: Block, admission: Admission, limits: Limits, on_event: OnEvent
+        self,
+        block: Block,
+        admission: Admission,
+        limits: Limits,
+        on_event: OnEvent,
+        worker: Worker,
     ) -> None:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
@@ -51,6 +58,8 @@ class Places:
         self._admission = admission
         self._limits = limits
         self._on_event = on_event
+        self._worker = worker
+        self._prefixes = Prefixes()
         self._all_gone = asyncio.Event()
 
     async def open(self, link: Link, message: Open) -> None:
@@ -65,6 +74,7 @@ class Places:
             self.sessions[session.key] = session
             self._on_event("session_opened", session)
             session.next = await self.next_link(message)
+            await self._begin(session, message.pages)
         except PeerRefused as refused:
             reason, retry_after_s = str(refused), refused.retry_after_s
             reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
@@ -73,7 +83,7 @@ class Places:
             reply(link, replies.fault(session, "unreachable", str(error), message.next))
         else:
             if not session.is_closed:
-                reply(link, Opened(**known))
+                reply(link, Opened(**known, position=session.position))
 
     def _admit(self, link: Link, message: Open) -> HopSession:
         """Count before saying yes; raises PeerRefused."""
@@ -85,11 +95,12 @@ class Places:
             if existing.client.peer != link.peer:
                 raise PeerRefused(self.links.peer, "the session belongs to another client")
             self.free(existing)
-        self._admission.check(message, self.sessions.values())
+        self._prefixes.shrink(self._admission.check(message, self.sessions.values()))
         part = self._block.part(message.layers)
         try:
             cache = part.new_cache(message.max_tokens)
         except MemoryError as error:  # others have taken what was free when we counted
+            self._prefixes.shrink(0)
             raise PeerRefused(self.links.peer, "is out of memory", RETRY_AFTER_S) from error
         return HopSession(
             id=message.session,
@@ -105,6 +116,17 @@ class Places:
             cache=cache,
             active_at=asyncio.get_running_loop().time(),
         )
+
+    async def _begin(self, session: HopSession, pages: bytes) -> None:
+        """Take over what an earlier session of the client has computed of these pages."""
+        now = asyncio.get_running_loop().time()
+        found = self._prefixes.find(session.client.peer, session.layers, pages, now=now)
+        if found is None:
+            return
+        kept, num_tokens = found
+        num_tokens = min(num_tokens, session.max_tokens)
+        await self._worker.do(lambda: session.cache.copy_from(kept.cache, num_tokens))
+        session.begin_at(num_tokens, kept.journal)
 
     async def next_link(self, message: Open | Reroute | Shadow) -> Link | None:
         """The link to the next hop that a message names; raises PeerError."""
@@ -147,7 +169,14 @@ class Places:
         session = self.of(link, message.session, message.layer)
         if session is not None:
             self.free(session)
+            if message.pages:
+                held, now = self._admission.bytes_of(session), asyncio.get_running_loop().time()
+                self._prefixes.keep(session, message.pages, num_bytes=held, now=now)
             reply(link, replies.closed(session))
+
+    def free_memory(self) -> None:
+        """Forget what is only kept for later."""
+        self._prefixes.shrink(0)
 
     def free(self, session: HopSession) -> None:
         """Forget a session; what is running of it becomes void."""
@@ -204,6 +233,7 @@ class Places:
         idle_s = self._limits.session_idle_timeout_s
         while True:
             await asyncio.sleep(idle_s / 4)
+            self._prefixes.expire(loop.time())
             for session in list(self.sessions.values()):
                 if loop.time() - session.active_at > idle_s:
                     fault = replies.fault(session, "closed", f"idle for {idle_s:g} s")

@@ -24,8 +24,9 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
-SMALL_TOKENS = 32
-"""Decode steps, verify windows and short prompts are never split."""
+SMALL_TOKENS = 8, 32
+"""Decode steps, verify windows and short prompts are never split: at most a knee of tokens, within
+these bounds. Such a forward takes about twice what one token's takes."""
 PACE = 2.0
 MAX_FORWARD_TOKENS = 512
 MIN_PIECE_TOKENS = 16
@@ -35,7 +36,7 @@ SHARE_OF_BEST = 0.9
 MIN_BATCH_TOKENS = 8
 RECENT_S = 1.0
 """Sessions whose steps came so lately will step again soon."""
-QUIET_TOKENS = 64
+QUIET_TOKENS = 32
 QUIET_KNEES = 4.0
 """While they do, a forward without small jobs ends soon enough not to make the next one late."""
 LAZY_SHARE = 0.25
@@ -93,7 +94,7 @@ class Scheduler(Generic[J]):
         self._batch_limit = batch_limit
         self._lanes: dict[int, deque[J]] = {}
         self._turns: deque[Hashable] = deque()
-        self._stepped_at = float("-inf")
+        self._ran_at: dict[int, float] = {}
         self._forwards = 0
         self._last_turn: dict[object, int] = {}
         self.lazy_from = 0.0
@@ -112,6 +113,12 @@ class Scheduler(Generic[J]):
         wanted = self._cost().knee * SHARE_OF_BEST / (1.0 - SHARE_OF_BEST)
         return int(min(max(wanted, MIN_BATCH_TOKENS), MAX_FORWARD_TOKENS))
 
+    @property
+    def small_tokens(self) -> int:
+        """The longest job that is never split."""
+        least, most = SMALL_TOKENS
+        return int(min(max(self._cost().knee, least), most))
+
     def put(self, job: J) -> None:
         """A job waits from now on."""
         self._lanes.setdefault(id(job.session), deque()).append(job)
@@ -126,14 +133,15 @@ class Scheduler(Generic[J]):
             return []
         heads = self._of_one_block(heads)
         heads.sort(key=lambda job: job.submitted_at)
-        return list(self._pieces(heads, self._quiet_tokens(now)))
+        return list(self._pieces(heads, self._quiet_tokens(heads, now)))
 
     def note(self, batch: list[J], began: float, compute_s: float) -> None:
         """A forward has been done."""
         if batch[0].is_lazy:
             self.lazy_from = began + compute_s / LAZY_SHARE
-        elif any(job.num_tokens <= SMALL_TOKENS for job in batch):
-            self._stepped_at = began
+            return
+        for job in batch:
+            self._ran_at[id(job.session)] = began
 
     def _heads(self) -> list[J]:
         """The first job of each session; forgets void ones."""
@@ -161,10 +169,11 @@ class Scheduler(Generic[J]):
 
     def _chain(self, urgent: list[J], now: float) -> list[J]:
         heads = self._of_one_block(urgent)
-        batch = self._small([job for job in heads if job.num_tokens <= SMALL_TOKENS])
-        large = [job for job in heads if job.num_tokens > SMALL_TOKENS]
+        most = self.small_tokens
+        batch = self._small([job for job in heads if job.num_tokens <= most])
+        large = [job for job in heads if job.num_tokens > most]
         if large:
-            batch += self._prefill(large, self._budget(batch, now))
+            batch += self._prefill(large, self._budget(batch, large, now))
         return batch
 
     def _small(self, jobs: list[J]) -> list[J]:
@@ -177,17 +186,18 @@ class Scheduler(Generic[J]):
             left -= job.num_tokens
         return batch
 
-    def _budget(self, small: list[J], now: float) -> int:
+    def _budget(self, small: list[J], large: list[J], now: float) -> int:
         """Tokens of prefill beside these small jobs."""
         if not small:
-            return self._quiet_tokens(now)
+            return self._quiet_tokens(large, now)
         knee = self._cost().knee
         extra = (PACE - 1.0) * (knee + sum(job.num_tokens for job in small))
         return int(min(max(extra, MIN_PIECE_TOKENS), MAX_FORWARD_TOKENS))
 
-    def _quiet_tokens(self, now: float) -> int:
-        """Tokens of a forward in which no small job is."""
-        if now - self._stepped_at > RECENT_S:
+    def _quiet_tokens(self, jobs: list[J], now: float) -> int:
+        """Tokens of a forward of these jobs, in which no small one is."""
+        self._ran_at = {each: at for each, at in self._ran_at.items() if now - at <= RECENT_S}
+        if self._ran_at.keys() <= {id(job.session) for job in jobs}:
             return MAX_FORWARD_TOKENS
         wanted = max(QUIET_KNEES * self._cost().knee, QUIET_TOKENS)
         return int(min(wanted, MAX_FORWARD_TOKENS))

@@ -115,6 +115,16 @@ class HopSession:
         """Whether another peer is the hop, and we keep up with it."""
         return self.send_from >= self.max_tokens
 
+    def begin_at(self, position: int, journal: Journal) -> None:
+        """So much of it is computed already; the cache holds it. Before any step.
+
+        journal: the rows below ``position`` that this hop has sent in another session
+        """
+        self.position = self.accepted = self.settled = position
+        self.cursor = max(position, self.send_from)
+        if not self.ends_chain:
+            self.journal.copy_from(journal, position)
+
     def may_step(self, sender: PeerId, step: Step) -> bool:
         """Whether this step may come from this peer; of other epochs another rule decides."""
         if step.epoch != self.epoch or sender == self.alternate:

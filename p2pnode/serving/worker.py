@@ -55,6 +55,10 @@ class Worker:
         """Jobs that have not begun."""
         return self.scheduler.num_waiting
 
+    async def do(self, work: Callable[[], None]) -> None:
+        """Run something short on the thread, between two forwards."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     def submit(self, job: Job) -> None:
         """Queue a job."""
         self.scheduler.put(job)

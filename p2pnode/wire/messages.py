@@ -16,6 +16,8 @@ for.
 from __future__ import annotations
 
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
+from p2pnode.wire.checks import SESSION_BYTES as SESSION_BYTES
+from p2pnode.wire.checks import check_pages, check_session, check_token_ids
 from p2pnode.wire.codec import message
 
 PROTOCOL_VERSION = 1
@@ -24,7 +26,6 @@ CHAIN = "/p2pnode/chain/1"
 CONTROL = "/p2pnode/control/1"
 """Traffic class of small frames that must never wait behind tensors: heartbeats, address book."""
 
-SESSION_BYTES = 16
 FAULT_KINDS = ("unreachable", "gap", "compute", "input", "unknown", "closed")
 
 
@@ -60,9 +61,13 @@ class Open:
     """To the last hop: apply head and sampling, answer token ids. None: answer hidden."""
     token_ids: Tensor | None
     """int64 [tokens]: the tokens so far, when sampling needs them."""
+    pages: bytes = b""
+    """Names of the prompt's pages (`wire.pages`): begin behind those that you have computed for an
+    earlier session of mine."""
 
     def __post_init__(self) -> None:
         check_session(self.session)
+        check_pages(self.pages)
         if not self.layers:
             raise ValueError("open.layers is empty")
         check_token_ids(self.token_ids)
@@ -75,6 +80,8 @@ class Opened:
     session: bytes
     layer: int
     epoch: int
+    position: int = 0
+    """So many tokens of the pages that you have named I hold already."""
 
 
 @message("refused")
@@ -261,6 +268,11 @@ class Close:
 
     session: bytes
     layer: int
+    pages: bytes = b""
+    """Names of the session's pages that may be kept for my next ones."""
+
+    def __post_init__(self) -> None:
+        check_pages(self.pages)
 
 
 @message("closed")
@@ -286,15 +298,3 @@ class Pong:
     """The answer to the ping of that number."""
 
     number: int
-
-
-def check_session(session: bytes) -> None:
-    """Raises ValueError unless it has the length of a session id."""
-    if len(session) != SESSION_BYTES:
-        raise ValueError(f"session id of {len(session)} bytes, not {SESSION_BYTES}")
-
-
-def check_token_ids(tensor: Tensor | None) -> None:
-    """Raises ValueError unless it is a row of int64."""
-    if tensor is not None and (tensor.dtype != "int64" or len(tensor.shape) != 1):
-        raise ValueError("token_ids are not int64 [tokens]")

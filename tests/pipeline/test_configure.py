@@ -29,7 +29,8 @@ SPEC = ModelSpec(
     vocab_size=512,
     max_positions=256,
 )
-TOKENS = [5, 6, 7, 8, 9]
+TOKENS = list(range(100, 300))
+PAGES = b"n" * 16 + b"m" * 16
 
 Answer = Callable[[Any], object | None]
 
@@ -74,18 +75,19 @@ class FakeSwarm:
 
     async def configure(
         self, epoch: int = 1, *, is_local: bool = False, repetition_penalty: float = 1.0
-    ) -> None:
+    ) -> int:
         sampling = Sampling(repetition_penalty=repetition_penalty)
         terms = Terms(
             session=SESSION,
             spec=SPEC,
             sampling=sampling,
-            max_tokens=20,
+            max_tokens=250,
             has_local_ends=is_local,
+            pages=PAGES,
         )
         chain = Chain(tuple(hop.hop for hop in self.hops), "float32")
         configuration = Configuration(terms, epoch, chain, self.hops, Line(TOKENS))
-        await configuration.apply(self, timeout_s=10.0)  # type: ignore[arg-type]
+        return await configuration.apply(self, timeout_s=10.0)  # type: ignore[arg-type]
 
     def replace(self, *indexes: int) -> None:
         """Put newcomers in these places."""
@@ -155,7 +157,46 @@ async def test_those_that_stay_are_told_when_the_newcomer_has_its_place() -> Non
     assert (replay.position, replay.send_from) == (len(TOKENS), 0)
     assert messages[swarm.hops[1].peer].send_from == len(TOKENS) - 1, "what the last one keeps"
     assert messages[swarm.hops[2].peer].position == len(TOKENS) - 1
-    assert [hop.held for hop in swarm.hops] == [5, 0, 4]
+    assert [hop.held for hop in swarm.hops] == [200, 0, 199]
+
+
+def holds(num_tokens: int) -> Answer:
+    """So much, from an earlier session."""
+
+    def answer(message: Any) -> object:
+        layer = message.layers.start
+        return Opened(session=SESSION, layer=layer, epoch=1, position=num_tokens)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("held", "begins_at", "branch"),
+    [((128, 64, 128), 64, 1), ((128, 0, 0), 0, 1), ((0, 0, 0), 0, 0)],
+)
+async def test_a_new_chain_begins_behind_what_all_hold(
+    held: tuple[int, ...], begins_at: int, branch: int
+) -> None:
+    swarm = FakeSwarm()
+    swarm.answers = {hop.peer: holds(each) for hop, each in zip(swarm.hops, held, strict=True)}
+    assert await swarm.configure() == branch
+    assert [hop.held for hop in swarm.hops] == [begins_at] * 3
+
+
+async def test_a_newcomer_among_others_is_not_asked_what_it_holds() -> None:
+    swarm = FakeSwarm()
+    await swarm.configure()
+    assert {message.pages for _, message in swarm.log} == {PAGES}
+    swarm.replace(1)
+    await swarm.configure(2)
+    assert [message.pages for _, message in swarm.log if isinstance(message, Open)] == [b""]
+
+
+async def test_a_hop_cannot_hold_what_was_not_named() -> None:
+    swarm = FakeSwarm()
+    swarm.answers[swarm.hops[1].peer] = holds(129)
+    with pytest.raises(PeerMisbehaved, match="holds 129 tokens"):
+        await swarm.configure()
 
 
 async def test_nobody_is_waited_for_when_all_have_a_place_already() -> None:
@@ -184,7 +225,7 @@ async def test_a_hop_that_has_forgotten_gets_its_input_again() -> None:
     swarm.replace(2)
     await swarm.configure(2)
     messages = dict(swarm.log)
-    assert [hop.held for hop in swarm.hops] == [5, 0, 0, 4]
+    assert [hop.held for hop in swarm.hops] == [200, 0, 0, 199]
     assert messages[swarm.hops[0].peer].send_from == 0
     assert messages[swarm.hops[1].peer].position == 0
 

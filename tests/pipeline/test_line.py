@@ -56,6 +56,6 @@ def test_steps_are_heard_of_once_per_hop() -> None:
 def test_a_new_epoch_forgets_guesses_and_branches() -> None:
     line = fed([1, 2], [3, 4])
     line.confirm(9)
-    line.restart(1)
+    line.restart(1, 0)
     assert (line.tokens, line.guesses, line.branch, line.sent) == ([1, 2, 9], [], 0, 1)
     assert line.unsent(8) == [2, 9]

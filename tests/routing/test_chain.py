@@ -8,6 +8,7 @@ import pytest
 
 from p2pnode.errors import NoChain, PromptTooLong
 from p2pnode.routing.chain import choose_chain, mend_chain
+from p2pnode.routing.needs import Held
 from p2pnode.types import LayerRange, SwarmView
 from tests.support.peers import NEEDS, announced, needs, peer, shape, without
 
@@ -34,6 +35,12 @@ def test_the_faster_of_two_peers_is_chosen_and_the_nearer_one() -> None:
     assert shape(choose_chain(view, NEEDS)) == "B 0-8"
     far = needs(rtts_s={peer("B"): 1.0, peer("A"): 0.01})
     assert shape(choose_chain(view, far)) == "A 0-8"
+
+
+def test_who_holds_the_prompt_is_preferred_unless_another_is_faster_all_the_same() -> None:
+    view = SwarmView((announced("A", "0-8", latency_s=0.12), announced("B", "0-8", latency_s=0.1)))
+    assert shape(choose_chain(view, needs(held=Held(frozenset({peer("A")}), 640, 64.0)))) == "A 0-8"
+    assert shape(choose_chain(view, needs(held=Held(frozenset({peer("A")}), 640, 6.4)))) == "B 0-8"
 
 
 def test_missing_layers_are_named() -> None:

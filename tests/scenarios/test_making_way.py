@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2pnode.lab.swarm import LabNode, LocalSwarm
-from tests.scenarios.test_standby import LATENCY_S, LOOP_S, NUM_TOKENS, PROMPT, Run
+from p2pnode.types import LayerRange
+from tests.scenarios.test_standby import LATENCY_S, LOOP_S, NUM_TOKENS, PROMPT, Run, once
 from tests.support.models import greedy
 
 pytestmark = pytest.mark.virtual_time
@@ -64,3 +65,23 @@ async def test_of_two_neighbours_that_leave_at_once_one_stays_when_they_share_a_
     assert len(run.chains) == 2
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.stall_s < LOOP_S / 2
+
+
+async def test_a_hop_that_became_slow_stays_while_its_standby_is_far_behind(
+    tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        hops = [swarm.add(LayerRange(a, a + 3), compute_s=0.01) for a in (0, 3, 6)]
+        for hop in hops:
+            await hop.is_serving.wait()
+        (spare,) = await swarm.start("3-5", latency_s=SLOWER_S)
+        spare.conditions.compute_s = 1000.0  # it never catches up
+
+        def slow(hop: LabNode) -> None:
+            hop.conditions.slow_factor = 5.0
+
+        async with swarm.client() as client:
+            run = await Run(swarm, client, 1, once(60, slow)).run(90)
+    assert run.chains == [[hop.peer for hop in hops]]
+    assert run.tokens == greedy(tiny, PROMPT, 90)
+    assert run.stall_s < LOOP_S

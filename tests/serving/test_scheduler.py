@@ -15,7 +15,6 @@ from p2pnode.serving.scheduler import (
     MAX_FORWARD_TOKENS,
     MIN_PIECE_TOKENS,
     PACE,
-    SMALL_TOKENS,
     Cost,
     Scheduler,
 )
@@ -114,10 +113,32 @@ def test_with_decodes_waiting_a_forward_stays_within_its_pace() -> None:
 def test_alone_a_prompt_gets_whole_forwards_and_less_while_others_step() -> None:
     quiet = scheduler(prompt(1200))
     assert [job.num_tokens for job in quiet.take(0.0)] == [MAX_FORWARD_TOKENS]
-    lively = scheduler(prompt(1200))
-    lively.note([decode()], 0.0, 0.01)
-    assert [job.num_tokens for job in lively.take(0.5)] == [64]
+    lively, other = scheduler(prompt(1200)), decode()
+    lively.note([other], 0.0, 0.01)
+    assert [job.num_tokens for job in lively.take(0.5)] == [40]
     assert [job.num_tokens for job in lively.take(1.5)] == [MAX_FORWARD_TOKENS]
+
+
+def test_a_session_whose_prompt_was_computed_will_step_soon() -> None:
+    first, second = prompt(60), prompt(1200)
+    queue = scheduler(second)
+    queue.note([first], 0.0, 0.1)
+    assert [job.num_tokens for job in queue.take(0.1)] == [40]
+    second = prompt(1200)
+    lone = scheduler(second)
+    lone.note([second], 0.0, 0.5)
+    assert [job.num_tokens for job in lone.take(0.5)] == [MAX_FORWARD_TOKENS]
+
+
+@pytest.mark.parametrize(("knee", "longest"), [(1.0, 8), (10.0, 10), (200.0, 32)])
+def test_what_takes_as_long_as_two_decode_steps_is_prefill(knee: float, longest: int) -> None:
+    """Chunks of prompts may be short where each token is dear: they must not pass as decodes."""
+    cost = Cost(knee * 1e-3, 1e-3)
+    queue = scheduler(decode("a"), *(prompt(longest + 1, name) for name in "bcdef"), cost=cost)
+    assert queue.small_tokens == longest
+    batch = queue.take(0.0)
+    extra = sum(job.num_tokens for job in batch) - 1
+    assert extra <= max(MIN_PIECE_TOKENS, (PACE - 1.0) * (knee + 1.0))
 
 
 def test_clients_share_the_prefill_whatever_they_ask_for() -> None:
@@ -191,7 +212,7 @@ def test_every_token_is_computed_once_in_order_and_no_forward_is_empty(
     while batch := queue.take(10.0):
         assert len({id(job.session) for job in batch}) == len(batch)
         assert len({job.block for job in batch}) == 1
-        small = sum(job.num_tokens for job in batch if job.num_tokens <= SMALL_TOKENS)
+        small = sum(job.num_tokens for job in batch if job.num_tokens <= queue.small_tokens)
         assert sum(job.num_tokens for job in batch) <= small + MAX_FORWARD_TOKENS
         for job in batch:
             index = sessions.index(job.session)

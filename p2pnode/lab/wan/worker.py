@@ -44,6 +44,8 @@ class Join:
     """See `ClientConfig.draft`."""
     prefill_chunk_tokens: int = 0
     """0: as many as sessions find best."""
+    keeps_prefixes: bool = False
+    """See `ClientConfig.keeps_prefixes`; here prompts are repeated, to be computed each time."""
     is_mediated: bool = False
     """Whether hops answer the client, which carries each step on."""
 
@@ -210,7 +212,11 @@ async def run() -> None:
     join = decode(await commands.readline(), KINDS)
     swarm = SwarmConfig(home=home(Path(join.home)), join=join.join, starts_swarm=False)
     config = ClientConfig(
-        swarm=swarm, cache=swarm.home.cache, standbys=join.standby, draft=join.draft
+        swarm=swarm,
+        cache=swarm.home.cache,
+        standbys=join.standby,
+        draft=join.draft,
+        keeps_prefixes=join.keeps_prefixes,
     )
     log = logging.getLogger("p2pnode")
     log.addHandler(TroubleTeller(logging.WARNING))
