@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 SMALL_TOKENS = 8, 32
 """Decode steps, verify windows and short prompts are never split: at most a knee of tokens, within
@@ -94,7 +95,7 @@ class Scheduler(Generic[J]):
         self._batch_limit = batch_limit
         self._lanes: dict[int, deque[J]] = {}
         self._turns: deque[Hashable] = deque()
-        self._ran_at: dict[int, float] = {}
+        self._ran_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()
         self._forwards = 0
         self._last_turn: dict[object, int] = {}
         self.lazy_from = 0.0
@@ -141,7 +142,7 @@ class Scheduler(Generic[J]):
             self.lazy_from = began + compute_s / LAZY_SHARE
             return
         for job in batch:
-            self._ran_at[id(job.session)] = began
+            self._ran_at[job.session] = began
 
     def _heads(self) -> list[J]:
         """The first job of each session; forgets void ones."""
@@ -196,8 +197,9 @@ class Scheduler(Generic[J]):
 
     def _quiet_tokens(self, jobs: list[J], now: float) -> int:
         """Tokens of a forward of these jobs, in which no small one is."""
-        self._ran_at = {each: at for each, at in self._ran_at.items() if now - at <= RECENT_S}
-        if self._ran_at.keys() <= {id(job.session) for job in jobs}:
+        ours = {job.session for job in jobs}
+        others = (at for each, at in self._ran_at.items() if each not in ours)
+        if now - max(others, default=float("-inf")) > RECENT_S:
             return MAX_FORWARD_TOKENS
         wanted = max(QUIET_KNEES * self._cost().knee, QUIET_TOKENS)
         return int(min(wanted, MAX_FORWARD_TOKENS))

@@ -48,7 +48,7 @@ class Shadowing:
     copied_at: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class HopSession:
     """State of one hop of one session."""
 

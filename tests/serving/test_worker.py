@@ -149,7 +149,8 @@ async def test_a_long_step_is_computed_in_pieces_with_the_same_outputs(
 ) -> None:
     text = ids(*(index % 500 + 3 for index in range(200)))
     async with running() as worker:
-        worker.worker.scheduler.note([job(session(block), 0, ids(1))], 0.0, 0.01)  # others decode
+        other = session(block)
+        worker.worker.scheduler.note([job(other, 0, ids(1))], 0.0, 0.01)  # others decode
         owner = session(block, is_last=is_last)
         pieces = await worker.run(job(owner, 0, text), due=2)
         whole = Worker()
