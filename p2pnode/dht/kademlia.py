@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 SEARCH_WITHIN_S = 4.0
 FETCH_WITHIN_S = 4.0
 """Who has not answered by then is left out: a call has a deadline, but one may follow another."""
+CHECK_EVERY_S = 3.0
+"""Who was heard longest ago is asked whether it is still there: the dead are not named for ever."""
 LOOK_WITHIN_S = 1.0
 SETUP_TIMEOUT_S = 5.0
 MAX_CLOCK_SKEW_S = 3.0
@@ -99,6 +101,7 @@ class KademliaDirectory:
         if not self._is_client:
             await self._register()
         await self._tasks.__aenter__()
+        self._tasks.start(self._check(), name="check-nodes")
         return self
 
     async def __aexit__(
@@ -194,6 +197,18 @@ class KademliaDirectory:
         await self._search(self._protocol.node_id)
 
     # --- helpers
+
+    async def _check(self) -> None:
+        """Keep only those in the routing table who answer; until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            peer = self._protocol.table.take_turns()
+            if peer is None:
+                continue
+            try:
+                await self._protocol.ping(from_hivemind(peer))
+            except P2PNodeError as error:  # it has left the table
+                log.debug("node is gone: error=%s", error)
 
     async def _search(self, *keys: DHTID) -> Search:
         """The nodes near these keys, and what they list, as far as they answer in time."""

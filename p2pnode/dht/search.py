@@ -23,6 +23,8 @@ WIDTH = 8
 """A search ends when so many of the nearest nodes that count have answered."""
 PER_GROUP = 1
 NUM_WORKERS = 8
+PATIENCE_S = 0.5
+"""Who is silent for longer is waited for beside the next ones."""
 MAX_CALLS = 600
 """Of one search."""
 MAX_CANDIDATES = 400
@@ -146,7 +148,7 @@ class Search:
             search.add(start[key])
         async with asyncio.TaskGroup() as group:
             for number in range(NUM_WORKERS):
-                group.create_task(self._work(), name=f"search-{number}")
+                group.create_task(self._work(group), name=f"search-{number}")
 
     def stop(self) -> None:
         """Ask nobody more: what is known now is the result, calls under way change it no more."""
@@ -168,11 +170,13 @@ class Search:
                     found.setdefault(record_id, []).append(peer)
         return found
 
-    async def _work(self) -> None:
+    async def _work(self, group: asyncio.TaskGroup) -> None:
         while True:
             call = self._next_call()
             if call is not None:
-                await self._call(*call)
+                self._under_way += 1
+                asking = group.create_task(self._call(*call), name="search-call")
+                await asyncio.wait({asking}, timeout=PATIENCE_S)
             elif self._under_way:
                 self._changed.clear()
                 await self._changed.wait()
@@ -200,7 +204,6 @@ class Search:
 
     async def _call(self, node: DHTID, peer: PeerID, about: list[KeySearch]) -> None:
         self._num_calls += 1
-        self._under_way += 1
         try:
             answer = await self._ask(peer, [search.key for search in about])
             group = await self._groups.of(peer)

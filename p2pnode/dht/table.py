@@ -70,7 +70,16 @@ class RoutingTable:
                 return
             self.remove(crowded)
         bucket[node] = group
+        self._nodes.pop(node, None)  # those heard last are at the end
         self._nodes[node] = peer, group
+
+    def take_turns(self) -> PeerID | None:
+        """Who was heard, or had its turn, longest ago; None when nobody is there."""
+        node = next(iter(self._nodes), None)
+        if node is None:
+            return None
+        place = self._nodes[node] = self._nodes.pop(node)
+        return place[0]
 
     def remove(self, node: DHTID) -> None:
         """Forget a node that did not answer."""

@@ -36,6 +36,8 @@ PUNCH_WITHIN_S = 1.5
 """How long both sides dial: three of QUIC's attempts."""
 PUNCH_AGAIN_S = 600.0
 """Two NATs that let nothing through are left alone for so long."""
+UNKNOWN_FOR_S = 15.0
+"""Whom no helper is connected to is most likely gone: they are not asked again so soon."""
 MAX_CLOSED = 1024
 SETTLE_S = 0.5
 SETTLE_STEP_S = 0.02
@@ -51,6 +53,8 @@ class Helpers:
         self._rng = rng
         self._closed: OrderedDict[PeerId, float] = OrderedDict()
         """Peers to whom we could not punch lately, and when we may try again."""
+        self._unknown: OrderedDict[PeerId, float] = OrderedDict()
+        """Peers whom nobody knew lately, and until when that is believed."""
 
     async def bring(self, peer: PeerId, offered: tuple[str, ...], *, is_hidden: bool) -> None:
         """Have helpers ask a peer to dial us at one of our addresses. Raises PeerLost.
@@ -81,7 +85,7 @@ class Helpers:
 
         num_failed = await self._through(peer, Punch(wanted=peer), Met, is_through)
         if num_failed:
-            self._remember_closed(peer)
+            _remember(self._closed, peer, PUNCH_AGAIN_S)
         if num_failed is not None:
             how = "no hole could be punched" if num_failed else "nobody we know could help"
             raise PeerLost(peer, f"cannot be dialled, and neither can we; {how}")
@@ -121,12 +125,6 @@ class Helpers:
             await asyncio.sleep(SETTLE_STEP_S)
         return True
 
-    def _remember_closed(self, peer: PeerId) -> None:
-        self._closed[peer] = asyncio.get_running_loop().time() + PUNCH_AGAIN_S
-        self._closed.move_to_end(peer)
-        if len(self._closed) > MAX_CLOSED:
-            self._closed.popitem(last=False)
-
     async def _through(
         self,
         peer: PeerId,
@@ -138,6 +136,9 @@ class Helpers:
 
         use: whether an answer helped; None when that helper could not know
         """
+        now = asyncio.get_running_loop().time()
+        if self._unknown.get(peer, now) > now:
+            return 0
         helpers = [each for each in sorted(await self._ground.observed()) if each != peer]
         self._rng.shuffle(helpers)
         del helpers[MAX_HELPERS:]
@@ -154,6 +155,8 @@ class Helpers:
                     if has_helped:
                         return None
                     num_failed += has_helped is False
+        if not num_failed:
+            _remember(self._unknown, peer, UNKNOWN_FOR_S)
         return num_failed
 
     async def _ask(self, helper: PeerId, question: object, expected: type[Answer]) -> Answer | None:
@@ -162,3 +165,11 @@ class Helpers:
         except P2PNodeError as error:
             log.debug("no help: peer=%s error=%r", helper.short, str(error))
             return None
+
+
+def _remember(peers: OrderedDict[PeerId, float], peer: PeerId, for_s: float) -> None:
+    """Until when something holds of a peer; the oldest are forgotten."""
+    peers[peer] = asyncio.get_running_loop().time() + for_s
+    peers.move_to_end(peer)
+    if len(peers) > MAX_CLOSED:
+        peers.popitem(last=False)

@@ -29,6 +29,8 @@ GRACE_S = 0.25
 EXPLORE_WITHIN_S = 3.0
 RETRY_S = 2.0
 MAX_RETRY_S = 30.0
+MAX_PEER_RETRY_S = 120.0
+"""Of one that has not answered for long, while others do."""
 SAVE_INTERVAL_S = 60.0
 MAX_CANDIDATES = 128
 
@@ -97,6 +99,8 @@ class Joiner:
         self._wall_clock = wall_clock
         self._met = met
         self._known: dict[PeerId, tuple[str, ...]] = {}
+        self._tries: dict[PeerId, tuple[float, float]] = {}
+        """Of strangers that did not answer: when to try again, and how long to wait after that."""
         self._saved_at = float("-inf")
 
     async def join(self, *, may_found: bool) -> bool:
@@ -203,7 +207,9 @@ class Joiner:
         """Try everybody whom we should know and do not; whether anybody is new."""
         before = set(self._meeting.peers)
         strangers = {
-            peer: addresses for peer, addresses in self._candidates().items() if peer not in before
+            peer: addresses
+            for peer, addresses in self._candidates().items()
+            if peer not in before and self._is_due(peer)
         }
         errors: list[P2PNodeError] = []
         async with asyncio.TaskGroup() as group:
@@ -214,6 +220,7 @@ class Joiner:
         for error in errors:
             if isinstance(error, JoinFailed):
                 log.warning("a node cannot be met: error=%s", error)
+        self._note_tries(strangers)
         if len(errors) == len(strangers):
             return False
         await self._explore()
@@ -221,6 +228,22 @@ class Joiner:
         log.info("met nodes: new=%d nodes=%d", num_new, len(self._meeting.peers))
         self._met()
         return True
+
+    def _is_due(self, peer: PeerId) -> bool:
+        """Whether to try this stranger now; those who know nobody try all."""
+        at, _ = self._tries.get(peer, (0.0, 0.0))
+        return not self._meeting.peers or asyncio.get_running_loop().time() >= at
+
+    def _note_tries(self, tried: Iterable[PeerId]) -> None:
+        """Those that were met begin anew, the others wait longer each time."""
+        met, now = set(self._meeting.peers), asyncio.get_running_loop().time()
+        self._tries = {peer: each for peer, each in self._tries.items() if peer in self._known}
+        for peer in tried:
+            _, wait_s = self._tries.get(peer, (now, RETRY_S))
+            if peer in met:
+                self._tries.pop(peer, None)
+            else:
+                self._tries[peer] = (now + wait_s, min(2 * wait_s, MAX_PEER_RETRY_S))
 
     async def _explore(self) -> None:
         try:
