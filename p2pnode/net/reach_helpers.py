@@ -36,7 +36,7 @@ PUNCH_WITHIN_S = 1.5
 """How long both sides dial: three of QUIC's attempts."""
 PUNCH_AGAIN_S = 600.0
 """Two NATs that let nothing through are left alone for so long."""
-UNKNOWN_FOR_S = 15.0
+UNKNOWN_FOR_S = 5.0
 """Whom no helper is connected to is most likely gone: they are not asked again so soon."""
 MAX_CLOSED = 1024
 SETTLE_S = 0.5

@@ -139,6 +139,14 @@ def test_groups_are_networks(address: str, group: str | None) -> None:
     assert group_of(address) == group
 
 
+async def test_many_who_are_silent_are_waited_for_together() -> None:
+    world = World(everywhere(), silent=ranked(RANKED[:30]))
+    began = asyncio.get_running_loop().time()
+    search = await world.search(RANKED[-1])
+    assert asyncio.get_running_loop().time() - began < 2 * SILENCE_S
+    assert len(search.of[KEY].counted) >= WIDTH
+
+
 async def test_a_search_that_is_stopped_has_those_who_have_answered() -> None:
     silent = ranked(RANKED[1:6])
     world = World(everywhere(), silent=silent)

@@ -92,3 +92,11 @@ def test_no_bucket_is_ever_too_full(heard: list[tuple[DHTID, str]]) -> None:
     assert len(table.peers) == len({*table.peers})
     assert len(table.peers) <= len({node for node, _ in heard})
     assert sum(node in table for node in IN_BUCKET) <= BUCKET_SIZE
+
+
+def test_everybody_has_a_turn_and_those_heard_last_come_last() -> None:
+    table = table_of(*((node, None) for node in NEAR[:4]))
+    assert table.take_turns() == NODES[NEAR[0]]
+    table.add(NEAR[1], NODES[NEAR[1]], None)
+    assert [table.take_turns() for _ in range(4)] == [NODES[NEAR[n]] for n in (2, 3, 0, 1)]
+    assert RoutingTable(OWN).take_turns() is None

@@ -12,7 +12,7 @@ from p2pnode.errors import PeerError, PeerLost, WireError
 from p2pnode.net.memory import Line, MemoryNetwork, fake_peer_id
 from p2pnode.net.questions import ask
 from p2pnode.net.reach import CHECK_EVERY_S, HELP_WITHIN_S, PATIENCE_S, RETRY_S, Reach
-from p2pnode.net.reach_helpers import PUNCH_AGAIN_S, PUNCH_WITHIN_S
+from p2pnode.net.reach_helpers import PUNCH_AGAIN_S, PUNCH_WITHIN_S, UNKNOWN_FOR_S
 from p2pnode.net.reach_messages import REACH, CallBack, CalledBack, Came, Come, Fetch
 from p2pnode.net.reach_server import ASKS_AT_ONCE
 from p2pnode.net.transport import ByteStream
@@ -219,6 +219,19 @@ async def test_the_dead_are_not_waited_for() -> None:
         with pytest.raises(PeerLost, match="refused"):
             await asker.connect(dead.peer, where)
         assert now() - began <= ROUND_TRIP_S + ASK_S + 0.001
+
+
+async def test_whom_nobody_knows_is_not_asked_for_again_so_soon() -> None:
+    async with peers(False, True, False) as (_, (helper, behind, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        for takes_s in (ASK_S, 0.0):
+            began = now()
+            with pytest.raises(PeerLost, match="nobody we know"):
+                await asker.connect(behind.peer, ())
+            assert now() - began == pytest.approx(takes_s, abs=0.001)
+        await behind.connect(helper.peer, helper.addresses)
+        await asyncio.sleep(UNKNOWN_FOR_S)
+        await asker.connect(behind.peer, ())
 
 
 # --- what strangers may ask

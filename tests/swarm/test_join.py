@@ -12,7 +12,15 @@ import pytest
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
 from p2pnode.errors import BadRequest, DaemonDied, JoinFailed, PeerLost, PeerTimeout
 from p2pnode.net.memory import fake_peer_id
-from p2pnode.swarm.join import GRACE_S, Joiner, JoinSources, by_peer
+from p2pnode.swarm.join import (
+    GRACE_S,
+    MAX_PEER_RETRY_S,
+    MAX_RETRY_S,
+    RETRY_S,
+    Joiner,
+    JoinSources,
+    by_peer,
+)
 from p2pnode.swarm.running import shown_as_running
 from p2pnode.types import PeerId
 
@@ -261,3 +269,33 @@ async def test_the_good_peers_are_saved_when_we_leave(tmp_path: Path) -> None:
 def test_addresses_are_grouped_by_their_peer() -> None:
     second = f"/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{A}"
     assert by_peer([at(A), at(B), second]) == {A: (at(A), second), B: (at(B),)}
+
+
+async def test_the_dead_are_tried_ever_more_rarely_while_others_live(tmp_path: Path) -> None:
+    meeting = FakeMeeting(A, B)
+    joiner = joiner_of(meeting, tmp_path, at(A), at(B))
+    assert await joiner.join(may_found=False)
+    async with running(joiner):
+        await asyncio.sleep(3)
+        meeting.living.remove(B)
+        meeting.tried.clear()
+        await asyncio.sleep(600)
+        assert meeting.tried.count(B) <= 12
+        meeting.living.add(B)
+        meeting._met.remove(B)
+        await asyncio.sleep(MAX_PEER_RETRY_S + MAX_RETRY_S)
+        assert set(meeting.peers) == {A, B}
+
+
+async def test_who_has_lost_everybody_tries_all_at_once(tmp_path: Path) -> None:
+    meeting = FakeMeeting(A, B)
+    joiner = joiner_of(meeting, tmp_path, at(A), at(B))
+    assert await joiner.join(may_found=False)
+    async with running(joiner):
+        await asyncio.sleep(3)
+        meeting.living.clear()
+        await asyncio.sleep(600)
+        meeting.living |= {B}
+        meeting._met.clear()
+        await asyncio.sleep(2 * RETRY_S)
+        assert meeting.peers == (B,)
