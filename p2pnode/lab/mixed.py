@@ -119,7 +119,7 @@ def requests(num: int, *, seed: int, tokens_per_s: float) -> list[Request]:
 
 
 def run_crowd(wanted: Sequence[Request], cache: Path, *, at_once: int | None = None) -> Crowd:
-    """Serve them all; blocks. The same each time.
+    """Serve them all; blocks.
 
     at_once: no more sessions than so many at a time; those that arrive meanwhile wait
     """

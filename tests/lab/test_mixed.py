@@ -1,4 +1,4 @@
-"""A crowd on peers of mixed speed: its load is what was asked for, and it runs the same each time.
+"""A crowd on peers of mixed speed: its load is what was asked for, and everybody is served right.
 
 `p2pnode bench throughput` measures a large one; this one is small.
 """
