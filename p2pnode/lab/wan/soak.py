@@ -42,6 +42,9 @@ NUM_TASKS = 12
 MAX_TOKENS = 40
 TEMPERATURE = 0.8
 HANGS_AFTER_S = 120.0
+RETRY_S = 1.0
+"""Who got no answer does not ask again at once."""
+MAX_REASON = 200
 QUIET_S = 8.0
 """After the last request: a client that goes away frees every hop within 5 s."""
 
@@ -167,9 +170,11 @@ class Soak:
                             outcome, what = "failed", f"{event['kind']}: {event['message']}"
         except TimeoutError:
             pass
+        self._add(requests=1, failovers=failovers, **{outcome: 1})
         if outcome != "right":
             self._note(f"{outcome}: {what}")
-        self._add(requests=1, failovers=failovers, **{outcome: 1})
+            self._result = replace(self._result, last_failure=f"{outcome}: {what[:MAX_REASON]}")
+            await asyncio.sleep(RETRY_S)
 
     def _add(self, **more: Any) -> None:
         sums: dict[str, Any] = {

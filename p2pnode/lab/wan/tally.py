@@ -31,6 +31,8 @@ class SoakResult:
     wrong: int = 0
     failed: int = 0
     hung: int = 0
+    last_failure: str = ""
+    """Why the last request that did not go right did not."""
     kills: int = 0
     joins: int = 0
     failovers: int = 0
