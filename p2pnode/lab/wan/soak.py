@@ -26,7 +26,7 @@ from p2pnode.lab.wan.packets import Line
 from p2pnode.lab.wan.runner import request_of
 from p2pnode.lab.wan.swarm import BOOTSTRAP, Place, WanSwarm
 from p2pnode.lab.wan.tally import SoakResult, victims
-from p2pnode.lab.wan.watch import Watch
+from p2pnode.lab.wan.watch import Holdings, Watch
 from p2pnode.lab.wan.worker import Join
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange
@@ -45,6 +45,7 @@ HANGS_AFTER_S = 120.0
 RETRY_S = 1.0
 """Who got no answer does not ask again at once."""
 MAX_REASON = 200
+SETTLED_WITHIN_S = 90.0
 QUIET_S = 8.0
 """After the last request: a client that goes away frees every hop within 5 s."""
 
@@ -133,8 +134,7 @@ class Soak:
         self._measure(seconds)
         for name, slope in self._watch.slopes(seconds).items():
             self._note(f"memory of {name}: {slope:+.2f} MB/min")
-        await asyncio.sleep(QUIET_S)
-        found = await self._watch.leaks(self._client, before)
+        found = await self._left(before)
         leaks: dict[str, Any] = {
             name: getattr(self._before, name) + number for name, number in found.items()
         }
@@ -142,6 +142,16 @@ class Soak:
         self._result = replace(self._result, **leaks, leaked=leaked, is_complete=True)
         write_checkpoint(record, self._result)
         return self._result
+
+    async def _left(self, before: Holdings) -> dict[str, int]:
+        """What is held for good: dials to those that died last may go on for a minute."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + SETTLED_WITHIN_S
+        while True:
+            await asyncio.sleep(QUIET_S)
+            found = await self._watch.leaks(self._client, before)
+            if not any(found.values()) or clock() > give_up_at:
+                return found
 
     # --- the load
 
@@ -233,11 +243,14 @@ class Soak:
         """Bring time and slopes up to date."""
         passed_s = asyncio.get_running_loop().time() - self._began
         slopes = self._watch.slopes(seconds)
-        steepest = max([self._before.rss_slope_mb_per_min, *slopes.values()])
+        known = [(slope, name) for name, slope in slopes.items()]
+        before = self._before.rss_slope_mb_per_min, self._before.steepest
+        steepest, whose = max([before, *known])
         self._result = replace(
             self._result,
             minutes=self._before.minutes + passed_s / 60.0,
             rss_slope_mb_per_min=round(steepest, 3),
+            steepest=whose,
             slopes=self._before.slopes + len(slopes),
         )
 

@@ -38,6 +38,8 @@ class SoakResult:
     failovers: int = 0
     rss_slope_mb_per_min: float = 0.0
     """The steepest of the processes that lived long enough; see `slope_mb_per_min`."""
+    steepest: str = ""
+    """Which one that is."""
     slopes: int = 0
     """How many processes that were."""
     leaked: int = 0
