@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -41,12 +42,14 @@ class Cluster:
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._num_started = 0
+        # Other keys than a cluster that runs beside us: it may get a port that one of ours had,
+        # and who answers there with a key that we know would be taken in.
+        self._number = zlib.crc32(str(folder).encode())
 
     async def transport(self, *, is_client: bool = False) -> tuple[int, P2PTransport]:
         """A p2pd and the number of its key."""
-        self._num_started += 1
-        number = self._num_started
+        self._number += 1
+        number = self._number
         transport = P2PTransport(
             Identity(key_pair(number)), self._folder / "run", host="127.0.0.1", is_client=is_client
         )
