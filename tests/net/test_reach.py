@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from p2pnode.errors import PeerError, PeerLost, WireError
+from p2pnode.errors import PeerError, PeerLost
 from p2pnode.net.memory import Line, MemoryNetwork, fake_peer_id
-from p2pnode.net.questions import ask
 from p2pnode.net.reach import CHECK_EVERY_S, HELP_WITHIN_S, PATIENCE_S, RETRY_S, Reach
 from p2pnode.net.reach_helpers import PUNCH_AGAIN_S, PUNCH_WITHIN_S, UNKNOWN_FOR_S
-from p2pnode.net.reach_messages import REACH, CallBack, CalledBack, Came, Come, Fetch
-from p2pnode.net.reach_server import ASKS_AT_ONCE
 from p2pnode.net.transport import ByteStream
-
-LATENCY_S = 0.02
-ROUND_TRIP_S = 2 * LATENCY_S
-DIAL_S = 3 * ROUND_TRIP_S
-ASK_S = 2 * ROUND_TRIP_S
-"""Opening a stream, the question and the answer."""
-NOBODY = fake_peer_id(99)
+from tests.net.reachable import ASK_S, DIAL_S, LATENCY_S, ROUND_TRIP_S, now, peers
 
 pytestmark = pytest.mark.virtual_time
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-@asynccontextmanager
-async def peers(*hidden: bool) -> AsyncIterator[tuple[MemoryNetwork, list[Reach]]]:
-    """Participants, of whom those marked cannot be dialled; none is connected."""
-    network = MemoryNetwork(line=Line(latency_s=LATENCY_S))
-    async with AsyncExitStack() as stack:
-        made = []
-        for number, is_hidden in enumerate(hidden):
-            peer = fake_peer_id(number)
-            ground = await stack.enter_async_context(network.transport(peer))
-            made.append(await stack.enter_async_context(Reach(ground)))
-            if is_hidden:
-                network.hide(peer)
-        yield network, made
 
 
 async def test_who_can_be_dialled_announces_that_and_who_cannot_announces_nothing() -> None:
@@ -232,73 +202,3 @@ async def test_whom_nobody_knows_is_not_asked_for_again_so_soon() -> None:
         await behind.connect(helper.peer, helper.addresses)
         await asyncio.sleep(UNKNOWN_FOR_S)
         await asker.connect(behind.peer, ())
-
-
-# --- what strangers may ask
-
-
-async def test_only_the_port_of_a_claim_counts() -> None:
-    async with peers(False, False, False) as (_, (helper, asker, victim)):
-        await asker.connect(helper.peer, helper.addresses)
-        claim = CallBack(addresses=victim.addresses)
-        answer = await ask(asker, helper.peer, REACH, claim, CalledBack)
-        # It was tried where we are, not where we said.
-        assert answer.reached == (asker.addresses[0].partition("/p2p/")[0],)
-
-
-async def test_a_peer_is_sent_only_to_where_the_asker_is_seen() -> None:
-    async with peers(False, False, False, False) as (network, (helper, asker, wanted, victim)):
-        for each in (asker, wanted):
-            await each.connect(helper.peer, helper.addresses)
-        fetch = Fetch(wanted=wanted.peer, addresses=victim.addresses, is_hidden=False)
-        came = await ask(asker, helper.peer, REACH, fetch, Came)
-        assert came.is_connected
-        assert network.are_connected(wanted.peer, asker.peer)
-        assert not network.are_connected(wanted.peer, victim.peer)
-
-
-async def test_who_is_not_connected_cannot_be_fetched() -> None:
-    async with peers(False, False) as (_, (helper, asker)):
-        await asker.connect(helper.peer, helper.addresses)
-        fetch = Fetch(wanted=NOBODY, addresses=asker.addresses, is_hidden=False)
-        came = await ask(asker, helper.peer, REACH, fetch, Came)
-        assert came == Came(is_connected=False, is_known=False)
-
-
-async def test_an_address_of_another_peer_is_not_dialled() -> None:
-    async with peers(False, False, False) as (network, (asked, asker, victim)):
-        await asker.connect(asked.peer, asked.addresses)
-        come = Come(wanted_by=NOBODY, addresses=victim.addresses)
-        came = await ask(asker, asked.peer, REACH, come, Came)
-        assert not came.is_connected
-        assert not network.are_connected(asked.peer, victim.peer)
-
-
-async def test_who_asks_too_often_gets_no_answer() -> None:
-    async with peers(False, False) as (_, (helper, asker)):
-        await asker.connect(helper.peer, helper.addresses)
-        fetch = Fetch(wanted=NOBODY, addresses=asker.addresses, is_hidden=False)
-        # The line takes time, in which more is allowed: at once they are asked.
-        asking = [ask(asker, helper.peer, REACH, fetch, Came) for _ in range(30)]
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        assert sum(isinstance(each, Came) for each in answers) == ASKS_AT_ONCE
-        assert sum(isinstance(each, PeerLost) for each in answers) == 30 - ASKS_AT_ONCE
-
-
-@pytest.mark.parametrize("data", [b"\xff\xff", b"\x00\x00", b"\x00\x01\xc1", b"\x00\x02\x81\xa4"])
-async def test_nonsense_ends_the_stream(data: bytes) -> None:
-    async with peers(False, False) as (_, (helper, asker)):
-        await asker.connect(helper.peer, helper.addresses)
-        stream = await asker.open_stream(helper.peer, REACH)
-        stream.write(data)
-        with pytest.raises(PeerLost):
-            await stream.read_exactly(1)
-        stream.close()
-
-
-async def test_an_answer_of_another_kind_is_refused() -> None:
-    async with peers(False, False) as (_, (helper, asker)):
-        await asker.connect(helper.peer, helper.addresses)
-        with pytest.raises(PeerError) as caught:
-            await ask(asker, helper.peer, REACH, CallBack(addresses=()), Came)
-        assert isinstance(caught.value.__cause__, WireError)
