@@ -8,6 +8,7 @@ on what is beside it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -57,9 +58,9 @@ class QuantisedLinear(nn.Linear):
         """Some columns of the product, [tokens, stop - start]."""
         return nn.functional.linear(rows, self.tile(start, stop, rows.dtype))
 
+    @abstractmethod
     def tile(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """Rows of the weights, [stop - start, in_features]; ``start`` is a multiple of 64."""
-        raise NotImplementedError
 
 
 class Int8Linear(QuantisedLinear):

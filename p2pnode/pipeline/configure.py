@@ -33,6 +33,7 @@ class Terms:
     max_tokens: int
     has_local_ends: bool
     page_key: bytes = b""
+    """What pages are named with (`wire.pages`); empty: none are."""
     pages: bytes = b""
     """Names of the prompt's pages, which hops may hold from earlier sessions."""
 
