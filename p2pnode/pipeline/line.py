@@ -46,7 +46,7 @@ class Line:
         """Set when there may be something to guess, or to guess anew."""
 
     def restart(self, sent: int, branch: int) -> None:
-        """A new epoch: hops hold ``sent`` positions, or more further down, and begin in a branch."""
+        """A new epoch and its first branch: hops hold ``sent`` positions, or more further down."""
         self.guesses.clear()
         self.flights.clear()
         self.sent, self.branch = sent, branch
