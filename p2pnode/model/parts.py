@@ -67,7 +67,7 @@ class Parts:
             out = self.trunk(
                 inputs_embeds=hidden,
                 position_ids=positions,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
                 **options,
             )

@@ -31,8 +31,8 @@ def greedy(
     token_ids: list[int] = []
     entry, cache = torch.tensor([prompt_ids]), None
     while len(token_ids) < max_new_tokens:
-        output = model(input_ids=entry, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
+        output = model(input_ids=entry, cache=cache, use_cache=True)
+        cache = output.cache
         token_ids.append(int(output.logits[0, -1].argmax()))
         if token_ids[-1] in eos_token_ids:
             break

@@ -67,8 +67,8 @@ def sample_rows(teacher: Any, config: CorpusConfig, *, seed: int) -> torch.Tenso
     rows = [token_ids]
     cache = None
     for _ in range(config.row_tokens - 1):
-        out = teacher(input_ids=token_ids, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = teacher(input_ids=token_ids, cache=cache, use_cache=True)
+        cache = out.cache
         probs = torch.softmax(out.logits[:, -1].float() / config.temperature, dim=-1)
         token_ids = torch.multinomial(probs, 1, generator=rng)
         rows.append(token_ids)
