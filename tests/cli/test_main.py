@@ -22,8 +22,8 @@ COMMANDS = {
     "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
-    "--explain --home --json",
+    "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs "
+    "--stop --seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
@@ -90,6 +90,9 @@ def test_no_command_is_a_usage_error_that_shows_the_help(
         ["generate", "x", "--temperature", "-1"],
         ["generate", "x", "--max-tokens", "0"],
         ["generate", "x", "--seed", "-1"],
+        ["generate", "x", "--logprobs", "21"],
+        ["generate", "x", "--presence-penalty", "3"],
+        ["generate", "x", "--json-schema", "no such file"],
         ["generate", "x", "--head", "lokal"],
         ["fly"],
     ],
