@@ -226,6 +226,7 @@ def _flags(control: Path, key: Path) -> list[str]:
         "-connManager=1",
         "-connLo=1024",
         "-connHi=2048",
+        "-connGrace=20s",  # by default a crowd had two minutes
         "-autonat=0",
         "-natPortMap=0",
         "-relay=0",
