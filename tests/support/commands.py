@@ -37,12 +37,12 @@ def p2pnode(*arguments: str) -> list[str]:
 def run(
     *arguments: str, stdin: str | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, which is forked from what has imported everything."""
+    """Run a command, or with ``script`` a program, to its end; forked, see `support.forks`."""
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err, TemporaryFile("w+") as given:
         given.write(stdin or "")
         given.seek(0)
-        pipes = {"stdin": given.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
-        process = forks().start(arguments, **pipes, **{"env": environment(), **options})
+        pipes = given.fileno(), out.fileno(), err.fileno()
+        process = forks().start(arguments, pipes, **{"env": environment(), **options})
         try:
             process.wait(START_WITHIN_S)
         finally:
@@ -73,8 +73,8 @@ class Command:
         reading, writing = os.pipe()
         self._out = open(reading)
         with open(os.devnull) as nothing:
-            pipes = {"stdin": nothing.fileno(), "stdout": writing, "stderr": 2}
-            self.process = forks().start(self._arguments, **pipes, **self._options)
+            pipes = nothing.fileno(), writing, 2
+            self.process = forks().start(self._arguments, pipes, **self._options)
         os.close(writing)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -102,19 +102,23 @@ class Forks:
     def start(
         self,
         arguments: tuple[str, ...],
+        pipes: tuple[int, int, int],
         *,
-        stdin: int,
-        stdout: int,
-        stderr: int,
         env: dict[str, str],
         cwd: Path | None = None,
+        script: Path | None = None,
     ) -> Forked:
-        """``p2pnode ARGUMENTS``; the descriptors stay the caller's."""
+        """``p2pnode ARGUMENTS``, or a script with these; ``pipes`` stay the caller's."""
         reading, writing = os.pipe()
-        request = {"arguments": arguments, "env": env, "cwd": str(cwd or Path.cwd())}
+        request = {
+            "arguments": arguments,
+            "env": env,
+            "cwd": str(cwd or Path.cwd()),
+            "script": str(script) if script is not None else None,
+        }
         try:
             data = json.dumps(request).encode()
-            socket.send_fds(self._requests, [data], [stdin, stdout, stderr, writing])
+            socket.send_fds(self._requests, [data], [*pipes, writing])
         finally:
             os.close(writing)
         return Forked(json.loads(self._requests.recv(MAX_BYTES)), reading)
@@ -134,11 +138,11 @@ def serve(requests: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     statuses: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([requests, woken], [], [])
+        ready, _, _ = select.select([requests.fileno(), woken], [], [])
         if woken in ready:
             os.read(woken, MAX_BYTES)
             _tell_ends(statuses)
-        if requests in ready:
+        if requests.fileno() in ready:
             data, pipes, _, _ = socket.recv_fds(requests, MAX_BYTES, NUM_PIPES)
             if not data:
                 return
@@ -178,8 +182,11 @@ def _become(request: dict[str, Any], pipes: list[int], die: Callable[[], None] |
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
-        sys.argv = ["p2pnode", *request["arguments"]]
-        runpy.run_module("p2pnode", run_name="__main__", alter_sys=True)
+        sys.argv = [request["script"] or "p2pnode", *request["arguments"]]
+        if request["script"] is None:
+            runpy.run_module("p2pnode", run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(request["script"], run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
