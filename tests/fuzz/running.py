@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import random
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ def fuzz(target: Target, runs: int, seed: int) -> Report:
     try:
         for index in range(runs):
             if index % BATCH == 0:
-                faulthandler.dump_traceback_later(HANG_S, exit=True, file=sys.__stderr__)
+                faulthandler.dump_traceback_later(HANG_S, exit=True)
             data = target.mutate(rng, target.samples)
             asked = time.process_time()
             accepted += _judge(target, data, f"input {index} of seed {seed}")

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
-import os
 import random
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import msgpack
 import numpy as np
 
 import p2pnode.gossip.messages
@@ -22,13 +16,9 @@ from p2pnode.dht import whois
 from p2pnode.dht.address_book import valid_addresses
 from p2pnode.dht.peers_file import GoodPeer, load_peers, save_peers
 from p2pnode.dht.records import check_record, key_of, seal_announcement, shard_of, subkey_of
-from p2pnode.errors import BadRecord, BadRequest, ModelFilesError, ModelUnsupported, WireError
+from p2pnode.errors import BadRecord, BadRequest, WireError
 from p2pnode.gossip.digest import is_genuine, peek, read_digest, read_place, seal_digest
 from p2pnode.gossip.suspicion import read_suspicion, seal_suspicion
-from p2pnode.model.chat import ChatTemplate
-from p2pnode.model.json_file import read_json
-from p2pnode.model.spec import read_config
-from p2pnode.model.weights import WeightsFile
 from p2pnode.net import addresses
 from p2pnode.net.memory import fake_identity
 from p2pnode.numerics import INT8
@@ -40,6 +30,7 @@ from p2pnode.wire.frames import Assembler, FrameWriter, end_frame
 from p2pnode.wire.pages import PAGE_TOKENS, names_of, tokens_named, tokens_shared
 from p2pnode.wire.reader import FrameReader
 from p2pnode.wire.records import decode_announcement, encode_announcement
+from tests.fuzz import files, model_targets
 from tests.fuzz.mutate import mutated, mutated_fields
 from tests.fuzz.running import Target
 from tests.fuzz.samples import OTHER, PEER, messages
@@ -48,6 +39,8 @@ from tests.support.announcements import NOW, announcement, key_pair
 KEYS = key_pair(1)
 DOMAIN = "fuzz/1"
 WIDTH = 64
+QUIET = ("p2pnode.dht.peers_file", model_targets.QUIET)
+"""Loggers that would have a line for each input."""
 LOADED = (p2pnode.gossip.messages, p2pnode.net.reach_messages, whois)
 """Modules whose messages are known only when they are imported."""
 
@@ -215,82 +208,10 @@ def _addresses() -> list[bytes]:
 
 def peers_file() -> Target:
     """The last good peers: whatever is in the file, a list of peers comes of it."""
-    logging.getLogger("p2pnode.dht.peers_file").setLevel(logging.ERROR)
-    file = _file("peers.json")
+    logging.getLogger(QUIET[0]).setLevel(logging.CRITICAL)
+    file = files.file("peers.json")
     save_peers(file, [GoodPeer(PEER, (_addresses()[2].decode(),), 1.8e9)])
-    return Target([file.read_bytes()], lambda data: load_peers(_with(file, data)))
-
-
-def safetensors() -> Target:
-    """The header of a file of weights; no tensor is made for it."""
-    file = _file("model.safetensors")
-
-    def sample(header: object, size: int) -> bytes:
-        text = json.dumps(header).encode()
-        return len(text).to_bytes(8, "little") + text + bytes(size)
-
-    def decode(data: bytes) -> object:
-        with WeightsFile(_with(file, data)) as weights:
-            return sum(entry.num_bytes for entry in weights.entries.values())
-
-    one = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
-    two = {"dtype": "BF16", "shape": [3], "data_offsets": [16, 22]}
-    samples = [
-        sample({"model.layers.0.mlp.up_proj.weight": one, "b": two}, 22),
-        sample({"__metadata__": {"format": "pt"}, "a": one}, 16),
-    ]
-    return Target(samples, decode, (ModelFilesError,))
-
-
-def json_file() -> Target:
-    """Any JSON file of a model's folder."""
-    file = _file("any.json")
-    samples = [b'{"a": [1, 2.5e3, true, null], "b": {"c": "\\u00e4"}}', b"{}"]
-    return Target(samples, lambda data: read_json(_with(file, data)), (ModelFilesError,))
-
-
-def config() -> Target:
-    """A model's config.json."""
-    logging.getLogger("transformers").setLevel(logging.CRITICAL)
-    file = _file("config.json")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 9, "vocab_size": 512}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
-    table = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **sizes, **heads}
-    rope = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
-    samples = [json.dumps({**table, **more}).encode() for more in ({}, rope)]
-    refusals = (ModelFilesError, ModelUnsupported)
-
-    def decode(data: bytes) -> object:
-        return read_config(_with(file, data).parent)
-
-    return Target(samples, decode, refusals, _json_fields)
-
-
-def _json_fields(rng: random.Random, samples: Sequence[bytes]) -> bytes:
-    """Like `mutated_fields`, for JSON."""
-    if rng.random() < 0.5:
-        return mutated(rng, samples)
-    packed = [bytes(msgpack.packb(json.loads(sample))) for sample in samples]
-    data = mutated_fields(rng, packed)
-    try:
-        return json.dumps(msgpack.unpackb(data), default=str).encode()
-    except (ValueError, TypeError, msgpack.UnpackException):
-        return data
-
-
-def template() -> Target:
-    """A model's chat template."""
-    text = (
-        "{% for m in messages %}<|{{ m['role'] }}|>{{ m.content | trim }}{{ eos_token }}"
-        "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-    )
-    said = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
-
-    def decode(data: bytes) -> object:
-        source = data.decode("utf-8", "replace")
-        return ChatTemplate(source, {"eos_token": "</s>"}).render(said)
-
-    return Target([text.encode()], decode, (ModelFilesError, BadRequest))
+    return Target([file.read_bytes()], lambda data: load_peers(files.written(file, data)))
 
 
 def names() -> Target:
@@ -315,22 +236,6 @@ def escaped() -> Target:
     return Target(["ein Gerät".encode(), b"\x1b[2J\r\n", "\u202e\u200b".encode()], decode)
 
 
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """In memory, where there is such a place."""
-    shared = Path("/dev/shm")
-    return tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None)
-
-
-def _file(name: str) -> Path:
-    return Path(_folder().name) / name
-
-
-def _with(file: Path, data: bytes) -> Path:
-    file.write_bytes(data)
-    return file
-
-
 TARGETS: dict[str, Callable[[], Target]] = {
     made.__name__: made
     for made in (
@@ -347,10 +252,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
         address,
         peers_list,
         peers_file,
-        safetensors,
-        json_file,
-        config,
-        template,
+        model_targets.safetensors,
+        model_targets.json_file,
+        model_targets.config,
+        model_targets.template,
         names,
         escaped,
     )

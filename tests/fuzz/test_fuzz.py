@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 from tests.fuzz.mutate import mutated
 from tests.fuzz.running import Finding, Target, fuzz
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import QUIET, TARGETS
 
 RUNS = 2000
 SLOW = {"config": 100, "template": 200, "envelopes": 500, "records": 500}
 """Those whose inputs cost a millisecond take fewer here."""
+
+
+@pytest.fixture(autouse=True)
+def _loud_again() -> Iterator[None]:
+    """What was silenced for a million odd inputs is heard by other tests."""
+    loggers = [logging.getLogger(name) for name in QUIET]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.mark.parametrize("name", TARGETS)
