@@ -31,7 +31,9 @@ pytestmark = pytest.mark.processes
 CROWD = 1000
 NUM_PINGS = 40
 MAX_AGENT_MB = 20.0
-BUSY_S = 0.02
+LATE_S = 7.0
+"""Exact times are a matter of virtual time, see tests/scenarios."""
+BUSY_S = 0.05
 """A round trip is far below a millisecond: what another process does must not decide."""
 
 
@@ -103,4 +105,4 @@ async def test_a_crowd_costs_the_node_little_and_those_who_mean_well_nothing() -
             )
         assert grown_mb < MAX_AGENT_MB
         assert crowd_s <= max(2 * alone_s, BUSY_S)
-        assert last_ended_at - opened_at < GREET_TIMEOUT_S + 2.0
+        assert last_ended_at - opened_at < GREET_TIMEOUT_S + LATE_S

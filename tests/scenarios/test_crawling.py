@@ -28,7 +28,7 @@ async def test_a_step_that_comes_byte_by_byte_is_not_waited_for(tiny: Path, cach
     clock = asyncio.get_running_loop().time
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         (node,) = await swarm.start("0-8")
-        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+        async with hostile_peer(swarm) as stranger:
             peer = await stranger.dial(node)
             peer.send(stranger.open())
             assert isinstance(await peer.receive(), Opened)
