@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from p2pnode.net.p2pd import die_with_parent
+from p2pnode.net.parent import die_with_parent
 
 WARM = (
     "p2pnode.cli.answer",
