@@ -149,6 +149,10 @@ class Reach:
         """See `Transport.serve`."""
         await self._ground.serve(protocol, handler)
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `Transport.protect`."""
+        await self._ground.protect(peer, is_protected)
+
     async def wait_closed(self) -> None:
         """See `Transport.wait_closed`."""
         await self._ground.wait_closed()
