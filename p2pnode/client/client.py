@@ -85,9 +85,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            network = self._network or real_network(self._config)
+            config, network = self._config, self._network or real_network(self._config)
             joined = await stack.enter_async_context(network.join())
-            config = self._config
             gossip = self._gossip = Gossip(
                 joined.transport.peer,
                 None,
@@ -120,6 +119,7 @@ class Client:
                 with_ends=self._has_local_head,
                 draft=config.draft,
             )
+            stack.callback(self.model.constraints.close)
             if self.model.draft is not None:
                 await stack.enter_async_context(self.model.draft)
             self._stack = stack.pop_all()
