@@ -53,7 +53,8 @@ def test_generate_finds_the_node_of_its_home_and_writes_what_the_unsplit_model_w
 ) -> None:
     made = run("generate", PROMPT, "--max-tokens", str(NUM_TOKENS), "--json", "--home", str(home))
     assert made.returncode == 0, made.stderr
-    chain, *tokens, done = json_lines(made.stdout)
+    chain, *others, done = json_lines(made.stdout)
+    tokens = [each for each in others if each["event"] == "token"]  # a busy machine has more to say
     assert chain["chain"] == [{"peer": node.seen[0]["peer"], "layers": "0-26"}]
     folder = find_model(None, cache=cache).folder
     prompt_ids = TextCodec.load(folder).encode(PROMPT)
