@@ -26,7 +26,7 @@ MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
     {"types", "version", "numerics"},
-    {"errors"},
+    {"errors", "sizes"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
     {"net", "trust"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "typer": {"cli"},
     "rich": {"cli"},
 }
-PURE = {"types", "numerics", "errors", "version", "wire", "routing", "plan"}
+PURE = {"types", "numerics", "sizes", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

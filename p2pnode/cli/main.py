@@ -31,6 +31,7 @@ from p2pnode.cli import (
     keys,
     lab,
     model,
+    plan,
     serve,
     status,
     version,
@@ -83,6 +84,7 @@ app.command()(demo.demo)
 app.command()(status.status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
+app.command()(plan.plan)
 app.command()(bench.bench)
 app.add_typer(lab.app, name="lab")
 app.command()(version.version)
