@@ -100,7 +100,7 @@ def plan(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Say what a model takes, which split of it fits, and how fast it would be."""
+    """Say what a model takes, and whether and how to split it."""
     if swarm and (vram or bandwidth):
         raise typer.BadParameter("--swarm asks the swarm; leave --vram and --bandwidth out")
     if (watts is None) != (price_kwh is None):

@@ -19,6 +19,8 @@ from p2pnode.types import PeerHealth, PeerId, SwarmView
 from p2pnode.version import SOFTWARE
 
 LISTEN_STEP_S = 0.1
+REREAD_S = 3.0
+"""How often the directory is read by somebody who looks on: newcomers are seen so late."""
 
 
 class Watch:
@@ -49,6 +51,10 @@ class Watch:
             pass
         return view
 
+    def wake(self) -> None:
+        """Let `next` return now."""
+        self._changed.set()
+
     async def next(self, within_s: float) -> SwarmView:
         """The swarm when gossip tells that somebody died, came back or leaves; or after a time."""
         try:
@@ -57,7 +63,7 @@ class Watch:
         except TimeoutError:
             pass
         self._changed.clear()
-        return await self.view()
+        return await self._reader.view(max_age_s=REREAD_S)
 
 
 class _NoSessions:
