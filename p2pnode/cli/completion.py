@@ -18,7 +18,7 @@ VARIABLE = "_P2PNODE_COMPLETE"
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Your shell.")],
 ) -> None:
-    """Print a script with which your shell completes commands.
+    """Print what lets your shell complete commands.
 
     For bash: eval "$(p2pnode completion bash)"
     """

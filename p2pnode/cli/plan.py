@@ -88,7 +88,7 @@ def plan(
     ] = None,
     price_kwh: Annotated[
         float | None,
-        typer.Option("--price-kwh", metavar="P", help="What a kWh costs; with --watts."),
+        typer.Option("--price-kwh", metavar="P", help="What a kWh costs; needs --watts too."),
     ] = None,
     cloud_price: Annotated[
         float | None,

@@ -35,7 +35,9 @@ def service() -> None:
 def install(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="-- OPTIONS", help="What `p2pnode serve` is to be started with."),
+        typer.Argument(
+            metavar="OPTIONS", help="Behind two dashes: what `p2pnode serve` is started with."
+        ),
     ],
     *,
     system: System = False,

@@ -11,7 +11,7 @@ from p2pnode.errors import BadRequest
 
 
 def top(*, join: Join = None, home: Home = None, json: Json = False) -> None:
-    """Show who serves which layers and how they are, until q is pressed."""
+    """Show the swarm, live: layers, peers and how they are."""
     if not json and not sys.stdout.isatty():
         raise BadRequest("top draws on a terminal; for scripts there is --json, or p2pnode status")
     swarm = client_swarm(join, home)
