@@ -132,8 +132,8 @@ def _ready(folder: Path, shape: str) -> Path:
     """The folder of a model; others are removed before it is made, since disks may be small."""
     model = folder / shape
     if not model.exists():
-        for other in folder.iterdir():
-            shutil.rmtree(other)
+        for other in SHAPES:
+            shutil.rmtree(folder / other, ignore_errors=True)
         make_shape(model, shape)
     return model
 

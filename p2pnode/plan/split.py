@@ -3,7 +3,8 @@
 Dynamic programming over machines and layers: the best way to have the first b layers on some of
 the machines so far is the best way to have the first a of them, and a machine more. The order of
 the machines matters for the ends only, which weigh more than layers do: each kind of machine is
-tried as the first and as the last one, the others follow as they are given.
+tried as the first and as the last one, the others follow as they are given. Of splits that are
+equally fast, an even one is taken: with several sessions, and for prompts, the slowest hop counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from p2pnode.types import LayerRange
 MAX_LAYERS = 512
 MAX_ENDS = 8
 """So many machines are tried for an end."""
+EVENNESS = 1e-3
+"""How much slower an even split may be than the fastest one."""
 
 
 class Splitter:
@@ -81,7 +84,9 @@ class Splitter:
             sessions=work.batch,
             held=work.context_tokens,
         )
-        return np.where(self._needed <= machine.memory_bytes, compute_s + self._hop_s, np.inf)
+        uneven_s = EVENNESS * compute_s**2 / compute_s[0, self._num]
+        total_s = compute_s + uneven_s + self._hop_s
+        return np.where(self._needed <= machine.memory_bytes, total_s, np.inf)
 
     def _best(self, times: Sequence[Any]) -> tuple[float, list[tuple[int, LayerRange]]]:
         """The first and the last of these have an end each, those between may be left out."""

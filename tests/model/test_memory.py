@@ -42,3 +42,32 @@ def test_a_model_too_large_to_build_here_is_counted_without_building_it(tmp_path
 
     assert sizes.weights_bytes(sizes.whole) == pytest.approx(141e9, rel=0.01)
     assert sizes.kv_bytes_per_token(sizes.whole) == 80 * 2 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    ("family", "share"), [("mixtral", 0.5), ("qwen3_moe", 0.5), ("gpt_oss", 0.5), ("llama", 1.0)]
+)
+def test_of_experts_it_is_known_how_many_a_token_reads(family: str, share: float) -> None:
+    sizes = read_sizes(tiny.default_config(family), "float32")
+    assert sizes.expert_share == share
+    for layer in sizes.layers:
+        assert (layer.num_expert_weights > 0) == (share < 1)
+        assert layer.expert_bytes == 4 * layer.num_expert_weights < layer.weights_bytes
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_tied_head_is_counted_once_in_the_whole_and_twice_in_halves(is_tied: bool) -> None:
+    config = tiny.default_config("llama")
+    config.tie_word_embeddings = is_tied
+    sizes = read_sizes(config, "float32")
+    matrix_bytes = 4 * config.vocab_size * config.hidden_size
+    assert sizes.tied_bytes == (matrix_bytes if is_tied else 0)
+    halves = (sizes.weights_bytes(LayerRange(*each)) for each in ((0, 2), (2, 4)))
+    assert sum(halves) - sizes.weights_bytes(sizes.whole) == sizes.tied_bytes
+
+
+def test_sliding_windows_are_kept_whole() -> None:
+    config = tiny.default_config("gemma3_text")
+    sizes = read_sizes(config, "bfloat16")
+    per_layer = 2 * 2 * config.num_key_value_heads * config.head_dim
+    assert {layer.kv_bytes_per_token for layer in sizes.layers} == {per_layer}
