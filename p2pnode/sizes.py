@@ -12,8 +12,9 @@ and `plan` does the same for machines that are not here.
 - **sessions**: for each token that they may come to hold its KV and two rows of hidden states, one
   that waits to be computed and one of the journal. They may fill `MEMORY_SHARE` of what weights and
   activations leave; the rest is for allocators and for others.
-- **activations** of a step of n tokens: n times 4 hidden states and 3 of the widest rows that a
-  layer makes, and for the last block two rows of logits in float32.
+- **activations** of a step of n tokens: n times 6 hidden states and 8 of the widest rows that a
+  layer makes (gate, up, activated, product, and what an allocator keeps of the layer before: as
+  `p2pnode bench plan` measures it), and for the last block two rows of logits in float32.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from p2pnode.types import LayerRange
 
 MEMORY_SHARE = 0.8
 """The part of what is free after loading that sessions may fill."""
-HIDDEN_ROWS = 4
-"""Hidden states of one token that are there at once: input, residual, normed, output."""
-WIDE_ROWS = 3
-"""The same of the widest rows: gate, up, and their product."""
+HIDDEN_ROWS = 6
+"""Hidden states of one token that are there at once."""
+WIDE_ROWS = 8
+"""The same of the widest rows."""
 LOGITS_BYTES = 4
 WAITING_ROWS = 2
 

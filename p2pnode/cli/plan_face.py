@@ -19,12 +19,12 @@ from p2pnode.model.source import find_config
 from p2pnode.model.spec import read_config_file, spec_of
 from p2pnode.numerics import QUANTS, Numerics
 from p2pnode.plan.latency import Compute
-from p2pnode.plan.machine import OPERATIONS_PER_BYTE, Machine, Ways, Work
+from p2pnode.plan.machine import MAX_MACHINES, OPERATIONS_PER_BYTE, Machine, Ways, Work
 from p2pnode.plan.plan import Prices, make_plan
 from p2pnode.sizes import ModelSizes
 from p2pnode.swarm.p2p_network import client_network
 from p2pnode.swarm.watch import watching
-from p2pnode.types import Announcement, ModelSpec, SwarmView
+from p2pnode.types import Announcement, Liveness, ModelSpec, SwarmView
 
 DEFAULT_CONTEXT = 2048
 DEFAULT_BYTES_PER_S = 300e9
@@ -134,14 +134,25 @@ async def _listen(config: ClientConfig) -> SwarmView:
 
 
 def setting_of(view: SwarmView, spec: ModelSpec, sizes: ModelSizes, asked: Asked) -> Setting:
-    """The machines of a swarm; raises BadRequest where nobody is there."""
+    """The machines of a swarm, the largest ones; raises BadRequest where nobody is there."""
     numerics = str(Numerics(asked.dtype, quant=asked.quant))
-    machines = tuple(machine_of(a, spec, sizes, numerics) for a in view.announcements)
+    there = [a for a in view.announcements if _is_there(view, a)]
+    machines = sorted(
+        (machine_of(a, spec, sizes, numerics) for a in there),
+        key=lambda machine: -machine.memory_bytes,
+    )[:MAX_MACHINES]
     if not machines:
         raise BadRequest("nobody serves in this swarm; give --vram instead of --swarm")
-    uplinks = [a.up_bytes_per_s for a in view.announcements if a.up_bytes_per_s > 0]
+    uplinks = [a.up_bytes_per_s for a in there if a.up_bytes_per_s > 0]
     up = statistics.median(uplinks) if uplinks else DEFAULT_UP_BYTES_PER_S
-    return Setting(machines, _ways(asked, rtt_between(view), max(up, 1e3)), "swarm")
+    ways = _ways(asked, rtt_between(view), min(max(up, 1e3), 1e12))
+    return Setting(tuple(machines), ways, "swarm")
+
+
+def _is_there(view: SwarmView, a: Announcement) -> bool:
+    """Whether gossip has nothing against it."""
+    known = view.health.get(a.peer)
+    return known is None or known.liveness is Liveness.ALIVE
 
 
 def machine_of(a: Announcement, spec: ModelSpec, sizes: ModelSizes, numerics: str) -> Machine:
@@ -150,6 +161,7 @@ def machine_of(a: Announcement, spec: ModelSpec, sizes: ModelSizes, numerics: st
     Where it serves this model, its measured step says how far the formula is off.
     """
     is_ours = (a.model, a.num_layers, a.numerics) == (spec.name, spec.num_layers, numerics)
+    is_ours = is_ours and a.layers.stop <= spec.num_layers
     held = sizes.weights_bytes(a.layers) if is_ours else 0
     machine = Machine(
         name=a.peer.short,

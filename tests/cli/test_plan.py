@@ -14,7 +14,7 @@ from p2pnode.errors import BadRequest
 from p2pnode.model import tiny
 from p2pnode.model.memory import read_sizes
 from p2pnode.model.spec import spec_of
-from p2pnode.types import LayerRange, SwarmView
+from p2pnode.types import LayerRange, Liveness, SwarmView
 from tests.support.peers import announced, at, view
 
 FIELDS = {"weights_bytes", "kv_bytes_per_token", "ranges", "fits", "tokens_per_s", "ttft_s"}
@@ -166,6 +166,16 @@ def test_round_trips_are_the_median_of_what_gossip_says() -> None:
     swarm = view(A={"coordinate": at(0.0)}, B={"coordinate": at(0.06)}, C={"coordinate": at(-0.02)})
     assert rtt_between(swarm) == pytest.approx(0.06)
     assert rtt_between(SwarmView(())) == 0.04
+
+
+def test_of_a_large_swarm_the_largest_that_are_alive_count() -> None:
+    config = tiny.default_config("llama")
+    spec, sizes = spec_of(config, "tiny", ""), read_sizes(config, "float32")
+    memory = {"vram_total_bytes": 10**9, "memory_bytes_per_s": 1e10, "flops_per_s": 1e12}
+    many = [announced(f"P{n}", "0-8", vram_free_bytes=n, **memory) for n in range(1, 80)]
+    swarm = view(*many, P79={"liveness": Liveness.DEAD})
+    found = setting_of(swarm, spec, sizes, asked(model="other"))
+    assert [each.memory_bytes for each in found.machines] == [*range(78, 14, -1)]
 
 
 def test_an_empty_swarm_is_no_machine() -> None:

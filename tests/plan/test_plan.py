@@ -93,7 +93,7 @@ def test_sessions_fill_their_share_of_what_weights_and_activations_leave() -> No
     assert needed.sessions_bytes == 1000 * (4 * 4096 + 2 * 8192)
     left = needed.total_bytes - needed.weights_bytes - needed.activation_bytes
     assert needed.sessions_bytes == pytest.approx(MEMORY_SHARE * left)
-    assert needed.activation_bytes == 256 * 2 * (4 * 4096 + 3 * 14_336)
+    assert needed.activation_bytes == 256 * 2 * (6 * 4096 + 8 * 14_336)
 
 
 # --- splits
