@@ -171,8 +171,9 @@ def test_round_trips_are_the_median_of_what_gossip_says() -> None:
 def test_of_a_large_swarm_the_largest_that_are_alive_count() -> None:
     config = tiny.default_config("llama")
     spec, sizes = spec_of(config, "tiny", ""), read_sizes(config, "float32")
-    memory = {"vram_total_bytes": 10**9, "memory_bytes_per_s": 1e10, "flops_per_s": 1e12}
-    many = [announced(f"P{n}", "0-8", vram_free_bytes=n, **memory) for n in range(1, 80)]
+    many = [
+        announced(f"P{n}", "0-8", vram_total_bytes=10**9, vram_free_bytes=n) for n in range(1, 80)
+    ]
     swarm = view(*many, P79={"liveness": Liveness.DEAD})
     found = setting_of(swarm, spec, sizes, asked(model="other"))
     assert [each.memory_bytes for each in found.machines] == [*range(78, 14, -1)]
