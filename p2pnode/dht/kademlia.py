@@ -18,7 +18,7 @@ from p2pnode.dht.fetch import Fetch
 from p2pnode.dht.groups import Groups
 from p2pnode.dht.holder import Holder
 from p2pnode.dht.ids import from_hivemind, node_id_of, to_hivemind
-from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory2
+from p2pnode.dht.protocol import MAX_KEYS, Admits, P2PNodeDirectory2, everybody
 from p2pnode.dht.records import (
     ALL_KEYS,
     RecordJudge,
@@ -75,11 +75,14 @@ class KademliaDirectory:
         wall_clock: Callable[[], float],
         monotonic: Callable[[], float],
         is_client: bool = False,
+        admits: Admits = everybody,
     ) -> None:
+        """admits: in a private swarm, who is in it; the others are not asked and not answered"""
         self._transport = transport
         self._key_pair = key_pair
         self._clock = wall_clock
         self._is_client = is_client
+        self._admits = admits
         self.book = AddressBook(transport.connect, self._who_is)
         self._calls = Calls(self.book, self._introduce, monotonic=monotonic)
         self._judge = RecordJudge()
@@ -97,6 +100,7 @@ class KademliaDirectory:
             clock=self._clock,
             is_client=self._is_client,
             heard=self.book.heard,
+            admits=self._admits,
         )
         if not self._is_client:
             await self._register()
