@@ -13,7 +13,6 @@ from typing import Protocol
 
 from p2pnode.types import PeerId
 
-
 FOREIGN = "does not speak our protocol: it is in a private swarm (see --invite), or no p2pnode"
 """What is said of a peer that can be reached and does not serve a protocol that all of us do."""
 

@@ -18,15 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
-from p2pnode.errors import (
-    BadRequest,
-    JoinFailed,
-    LocalError,
-    NotMember,
-    P2PNodeError,
-    PeerDenied,
-    PeerForeign,
-)
+from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
+from p2pnode.swarm.refusals import raise_not_member
 from p2pnode.swarm.running import running_addresses
 from p2pnode.types import PeerId
 
@@ -130,10 +123,7 @@ class Joiner:
         for error in errors:
             if isinstance(error, (JoinFailed, LocalError)):
                 raise error
-        is_required = bool(self._sources.explicit) or not may_found
-        for error in errors:
-            if isinstance(error, PeerDenied) or (isinstance(error, PeerForeign) and is_required):
-                raise NotMember(str(error)) from error
+        raise_not_member(errors, is_told=bool(self._sources.explicit) or not may_found)
         tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
         if self._sources.explicit:
             raise JoinFailed(f"no node given with --join answered: {_shown(errors)}")

@@ -26,6 +26,7 @@ from p2pnode.types import PeerId
 
 INVITE_FILE = "invite"
 NEWS_FILE = "news"
+ISSUED_FILE = "issued"
 FOUNDER_KEY = "founder.key"
 
 
@@ -95,6 +96,20 @@ class Membership:
         warrant = self.warrant.and_then(grant, self.holder.sign)
         return Invite(self.name, warrant, addresses, secret)
 
+    def note_issued(self, warrant: Warrant) -> None:
+        """Remember an invite of ours, so that it can be revoked by its id; raises LocalError."""
+        issued = {**self.issued(), warrant.subject: warrant.expires_at}
+        _write(self.folder / ISSUED_FILE, "\n".join(f"{k.hex()} {t}" for k, t in issued.items()))
+
+    def issued(self) -> dict[bytes, int]:
+        """The keys of our invites, and when they expire."""
+        try:
+            lines = (self.folder / ISSUED_FILE).read_text().splitlines()
+            pairs = [line.split() for line in lines]
+            return {bytes.fromhex(key): int(until) for key, until in pairs}
+        except (OSError, ValueError):
+            return {}
+
 
 def found(home: Home, name: str) -> Membership:
     """A new swarm, of which this home is the founder; raises BadInvite, LocalError."""
@@ -140,9 +155,7 @@ def _by_name(home: Home, name: str) -> Membership | None:
     found = [each for each in memberships(home) if each.name == name]
     if len(found) > 1:
         ids = ", ".join(short(each.warrant.swarm) for each in found)
-        raise BadInvite(
-            f"several swarms are called {escape(name, 40)} here ({ids}); give an invite"
-        )
+        raise BadInvite(f"swarms are called {escape(name, 40)} here ({ids}); give an invite")
     return found[0] if found else None
 
 

@@ -45,7 +45,7 @@ class NewsFile:
         except (OSError, ValueError) as error:
             log.warning("news of the swarm not read: file=%s error=%s", self.path, error)
             return False
-        return any([_takes(news, item, now) for item in items])
+        return sum(_takes(news, item, now) for item in items) > 0
 
     def save(self, news: News, *, now: float) -> None:
         """Write all that is known; failing is reported, never raised."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from p2pnode.config import ClientConfig, SwarmConfig, public_peers
 from p2pnode.dht.kademlia import KademliaDirectory
 from p2pnode.dht.protocol import everybody
+from p2pnode.net.ground import Ground
 from p2pnode.net.identity import Identity, claim
 from p2pnode.net.libp2p_transport import P2PTransport
 from p2pnode.net.reach import Reach
@@ -50,11 +51,7 @@ class P2PNetwork:
                 daemon = await stack.enter_async_context(self._daemon(identity))
                 entrance = self._entrance(membership, identity)
                 ground = daemon if entrance is None else entrance.gate(daemon)
-                transport = await stack.enter_async_context(
-                    Reach(
-                        ground, kept=config.announce, is_client=self._is_client, on_change=met.set
-                    )
-                )
+                transport = await stack.enter_async_context(self._reach(ground, met))
                 inside = None if entrance is None else entrance.inside(transport)
                 directory = await stack.enter_async_context(
                     self._directory(transport, identity, inside)
@@ -93,6 +90,10 @@ class P2PNetwork:
             announce=config.announce,
             is_client=self._is_client,
         )
+
+    def _reach(self, ground: Ground, met: asyncio.Event) -> Reach:
+        kept = self._config.announce
+        return Reach(ground, kept=kept, is_client=self._is_client, on_change=met.set)
 
     def _directory(
         self, transport: Reach, identity: Identity, inside: Inside | None

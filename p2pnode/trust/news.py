@@ -176,7 +176,7 @@ class News:
             for at, grant in enumerate(warrant.grants)
             if grant.kind is Kind.CLAIM
         ]
-        return any([self.add(Claim(part).item, now) for part in parts])
+        return sum(self.add(Claim(part).item, now) for part in parts) > 0
 
     def since(self, at: int) -> tuple[bytes, ...]:
         """The items behind the first ``at`` ones, in the order in which we heard them."""
