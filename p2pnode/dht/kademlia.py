@@ -12,13 +12,14 @@ from libp2p.crypto.keys import KeyPair
 
 from p2pnode.dht import whois
 from p2pnode.dht.address_book import AddressBook
+from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.backend import DHTID, P2P, P2PDaemonError, PeerID
 from p2pnode.dht.calls import Calls
 from p2pnode.dht.fetch import Fetch
 from p2pnode.dht.groups import Groups
 from p2pnode.dht.holder import Holder
 from p2pnode.dht.ids import from_hivemind, node_id_of, to_hivemind
-from p2pnode.dht.protocol import MAX_KEYS, Admits, P2PNodeDirectory2, everybody
+from p2pnode.dht.protocol import MAX_KEYS, P2PNodeDirectory2
 from p2pnode.dht.records import (
     ALL_KEYS,
     RecordJudge,

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.backend import (
     DHTID,
     P2P,
@@ -46,14 +47,6 @@ MAX_KEYS = 4
 """In one request."""
 MAX_LISTED = 4096
 """Ids in one list; a full shard has fewer."""
-
-Admits = Callable[[PeerId, bool], bool]
-"""(who, whether it must be one that may serve): whether it has shown that it is in our swarm."""
-
-
-def everybody(peer: PeerId, serves: bool) -> bool:
-    """In a public swarm all may do all."""
-    return True
 
 
 class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]

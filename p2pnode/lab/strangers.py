@@ -21,6 +21,7 @@ from p2pnode.dht.records import key_of as directory_key
 from p2pnode.dht.records import seal_announcement, shard_of, subkey_of
 from p2pnode.dht.whois import WHOIS
 from p2pnode.errors import BadWarrant, P2PNodeError, PeerError, Unwelcome
+from p2pnode.lab.members import Founder
 from p2pnode.lab.overlay import EPOCH_S, LabP2P, Overlay
 from p2pnode.lab.peers import announcement_of, part
 from p2pnode.net.gate import key_of, private
@@ -34,10 +35,10 @@ from p2pnode.net.transport import ByteStream
 from p2pnode.swarm.inside import Entrance, Inside
 from p2pnode.swarm.tidings import TIDINGS
 from p2pnode.tasks import Tasks
-from p2pnode.trust.grants import Grant, Kind, Right, Warrant
+from p2pnode.trust.grants import Right, Warrant
 from p2pnode.trust.greeting import NONCE_BYTES, Occasion, read_greeting
 from p2pnode.trust.guard import Guard
-from p2pnode.trust.news import News, revoke
+from p2pnode.trust.news import News
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import CHAIN, CONTROL
 
@@ -50,45 +51,11 @@ CASES = ("none", "public", "expired", "revoked", "used", "other swarm", "not the
 LESSER = ("store",)
 """The doors that are closed to those who may only use the swarm."""
 
-HOUR_S = 3600
 HOST, MEMBER, INTRUDER = 0, 1, 2
 ANSWER_WITHIN_S = 10.0
 
 Show = Callable[[str, bytes], tuple[bytes, bytes]]
 """(protocol, nonce): the nonce and the credentials of the first frame."""
-
-
-class Founder:
-    """Makes warrants of one swarm."""
-
-    def __init__(self, number: int = 900) -> None:
-        self.identity = fake_identity(number)
-        self.warrant = Warrant(key_of(self.identity.peer))
-
-    def grant(
-        self, identity: Identity, right: Right = Right.SERVE, *, expires_in_s: float = HOUR_S
-    ) -> Warrant:
-        """A warrant for that key."""
-        expires_at = int(EPOCH_S + expires_in_s)
-        grant = Grant(right=right, subject=key_of(identity.peer), expires_at=expires_at)
-        return self.warrant.and_then(grant, self.identity.sign)
-
-    def revoke(self, target: bytes) -> bytes:
-        """An item of news."""
-        until = int(EPOCH_S + HOUR_S)
-        return revoke(self.warrant, target, until, 1, self.identity.sign).item
-
-
-def claimed(founder: Founder, invite: Identity, identity: Identity) -> Warrant:
-    """A warrant by an invite that a key has used."""
-    warrant = founder.grant(invite)
-    claim = Grant(
-        kind=Kind.CLAIM,
-        right=warrant.right,
-        subject=key_of(identity.peer),
-        expires_at=warrant.expires_at,
-    )
-    return warrant.and_then(claim, invite.sign)
 
 
 @dataclass
@@ -273,8 +240,8 @@ def _shower(lab: Lab, case: str, identity: Identity) -> Show:
             return as_member(identity, founder.grant(identity), identity.sign)
         case "used":
             invite = fake_identity(800)
-            lab.news.claim(claimed(founder, invite, member), lab.now())
-            return as_member(identity, claimed(founder, invite, identity), identity.sign)
+            lab.news.claim(founder.claimed(invite, member), lab.now())
+            return as_member(identity, founder.claimed(invite, identity), identity.sign)
         case "other swarm":
             return as_member(identity, Founder(901).grant(identity), identity.sign)
         case "not theirs":

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 from p2pnode.config import ClientConfig, SwarmConfig, public_peers
+from p2pnode.dht.admits import everybody
 from p2pnode.dht.kademlia import KademliaDirectory
-from p2pnode.dht.protocol import everybody
 from p2pnode.net.ground import Ground
 from p2pnode.net.identity import Identity, claim
 from p2pnode.net.libp2p_transport import P2PTransport
