@@ -187,8 +187,10 @@ class BlockServer:
         )
 
 
-def _quotas(joined: Joined) -> Quotas:
-    return Quotas() if joined.inside is None else Quotas(joined.inside.member)
+def _quotas(joined: Joined) -> Quotas | None:
+    """Of members; in a public swarm nobody has one."""
+    inside = joined.inside
+    return None if inside is None else Quotas(joined.transport.peer, inside.member)
 
 
 async def _announce_to_new(joined: Joined, announcer: Announcer) -> None:

@@ -46,7 +46,7 @@ class Handler:
         on_event: OnEvent,
         quotas: Quotas | None = None,
     ) -> None:
-        self.places = Places(block, admission, limits, on_event, worker, quotas or Quotas())
+        self.places = Places(block, admission, limits, on_event, worker, quotas)
         self._worker = worker
         self._admission = admission
         self._limits = limits

@@ -51,7 +51,7 @@ class Places:
         limits: Limits,
         on_event: OnEvent,
         worker: Worker,
-        quotas: Quotas,
+        quotas: Quotas | None,
     ) -> None:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
@@ -100,7 +100,8 @@ class Places:
             self.free(existing)
         free_bytes = self._admission.check(message, self.sessions.values())
         now = asyncio.get_running_loop().time()
-        self._quotas.take(link.peer, message.max_tokens, self.sessions.values(), now)
+        if self._quotas is not None:
+            self._quotas.take(link.peer, message.max_tokens, self.sessions.values(), now)
         self._prefixes.shrink(free_bytes)
         part = self._block.part(message.layers)
         try:
@@ -189,7 +190,8 @@ class Places:
         session.is_closed = True
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
-            self._quotas.give_back(session, asyncio.get_running_loop().time())
+            if self._quotas is not None:
+                self._quotas.give_back(session, asyncio.get_running_loop().time())
             self._on_event("session_closed", session)
         if not self.sessions:
             self._all_gone.set()

@@ -22,15 +22,12 @@ MAX_MEMBERS = 4096
 MemberOf = Callable[[PeerId], Warrant | None]
 
 
-def no_member(peer: PeerId) -> Warrant | None:
-    """In a public swarm nobody has a quota."""
-    return None
-
-
 class Quotas:
-    """Buckets of members; pure."""
+    """Buckets of members, and whether a new session is within them; pure."""
 
-    def __init__(self, member_of: MemberOf = no_member) -> None:
+    def __init__(self, peer: PeerId, member_of: MemberOf) -> None:
+        """peer: us, who refuse; member_of: the warrant of a client"""
+        self._peer = peer
         self._member_of = member_of
         self._left: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
@@ -48,7 +45,7 @@ class Quotas:
             )
             if num_open >= quota.sessions:
                 what = f"your invite allows {quota.sessions} sessions at a time here"
-                raise PeerRefused(client, what, RETRY_AFTER_S)
+                raise PeerRefused(self._peer, what, RETRY_AFTER_S)
         if quota.tokens_per_day:
             left = self._filled(warrant, now)
             if max_tokens > left:
@@ -56,7 +53,7 @@ class Quotas:
                 what = f"your invite allows {quota.tokens_per_day} tokens per day here"
                 what += f", {int(left)} are left and {max_tokens} asked for"
                 wait_s = missing / quota.tokens_per_day * DAY_S
-                raise PeerRefused(client, what, wait_s)
+                raise PeerRefused(self._peer, what, wait_s)
             self._set(warrant.holder, left - max_tokens, now)
 
     def give_back(self, session: HopSession, now: float) -> None:

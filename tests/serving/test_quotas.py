@@ -14,12 +14,12 @@ from p2pnode.serving.quotas import DAY_S, Quotas
 from p2pnode.trust.grants import Quota
 from p2pnode.types import PeerId
 
-CLIENT, OTHER = fake_peer_id(1), fake_peer_id(2)
+CLIENT, OTHER, NODE = map(fake_peer_id, (1, 2, 3))
 
 
 def quotas(**limits: int) -> Quotas:
     warrant = Founder().grant(fake_identity(1), quota=Quota(**limits))
-    return Quotas(lambda peer: warrant if peer == CLIENT else None)
+    return Quotas(NODE, lambda peer: warrant if peer == CLIENT else None)
 
 
 def session(number: int, *, max_tokens: int = 10, position: int = 0, peer: PeerId = CLIENT) -> Any:
@@ -56,6 +56,6 @@ def test_a_session_gives_back_what_it_has_not_used() -> None:
 
 
 def test_nobody_has_a_quota_where_none_is_given() -> None:
-    for held in (quotas(), Quotas()):
-        held.take(CLIENT, 1 << 40, [session(n) for n in range(50)], 0.0)
-        held.give_back(session(1), 0.0)
+    held = quotas()
+    held.take(CLIENT, 1 << 40, [session(n) for n in range(50)], 0.0)
+    held.give_back(session(1), 0.0)
