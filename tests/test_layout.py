@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
+    "nacl": {"trust"},
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},

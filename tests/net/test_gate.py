@@ -17,7 +17,7 @@ from p2pnode.net.memory import MemoryNetwork, fake_identity
 from p2pnode.net.transport import ByteStream
 from p2pnode.trust.grants import Right
 from p2pnode.trust.greeting import MAX_BYTES, NONCE_BYTES, Denial
-from p2pnode.trust.guard import CLOCKS_DIFFER_S, MAX_GREETINGS, Guard
+from p2pnode.trust.guard import CLOCKS_DIFFER_S, MAX_GREETINGS, MAX_MEMBERS, Guard
 from p2pnode.trust.news import News
 
 FOUNDER = Founder()
@@ -187,3 +187,15 @@ async def test_who_accepts_a_stream_and_does_not_greet_is_late() -> None:
         await gate.connect(two.peer, two.addresses)
         with pytest.raises(PeerTimeout, match="greet"):
             await gate.open_stream(two.peer, PROTOCOL)
+
+
+def test_who_had_to_be_forgotten_is_cut_off_rather_than_never_looked_at_again() -> None:
+    two = guard(2)
+    two.admit(A, PROTOCOL, NONCE, guard(1).greet(B, PROTOCOL, NONCE))
+    warrant = two.warrant
+    for number in range(MAX_MEMBERS - 1):
+        two._members[number.to_bytes(32, "big")] = warrant
+    third = key_of(fake_identity(3).peer)
+    two.admit(third, PROTOCOL, NONCE, guard(3).greet(B, PROTOCOL, NONCE))
+    assert two.lapsed() == [A]
+    assert two.lapsed() == []
