@@ -24,8 +24,8 @@ COMMANDS = {
     "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
     "--explain --home --json",
-    "chat": "--model --join --invite --system --max-tokens --temperature --top-p --repetition-penalty "
-    "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
+    "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
     "status": "--join --invite --home --json",
     "keys show": "--key --home --json",
