@@ -15,7 +15,7 @@ from p2pnode.lab.virtual_time import run_virtual
 
 async def strangers() -> list[Row]:
     """The row."""
-    tried = await in_thread(lambda: run_virtual(strangers_in(), debug=False))
+    tried = await in_thread(lambda: run_virtual(strangers_in()))
     inside = [f"{case} by {door}" for (door, case), is_in in tried.items() if is_in]
     row = at_most("strangers_in", [float(len(inside))], "got in", 0.0)
     remark = f"{len(tried)} tries, of {len({door for door, _ in tried})} doors"

@@ -22,8 +22,8 @@ COMMANDS = {
     "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
     "bootstrap": "--join --invite --host --port --announce --key --home --json",
     "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
-    "--explain --home --json",
+    "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs "
+    "--stop --seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
     "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
     "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
