@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
+    "nacl": {"trust"},
     "llguidance": {"model"},
     "msgpack": {"wire"},
     "typer": {"cli"},

@@ -13,6 +13,7 @@ from p2pnode.cli.options import (
     Announce,
     Home,
     Host,
+    Invite,
     Join,
     Json,
     Key,
@@ -107,6 +108,7 @@ def serve(
     layers: Layers,
     model: Model = None,
     join: Join = None,
+    invite: Invite = None,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -124,7 +126,9 @@ def serve(
     json: Json = False,
 ) -> None:
     """Serve a range of layers to the swarm until Ctrl-C."""
-    swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    swarm = node_swarm(
+        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+    )
     cache = swarm.home.cache
     config = NodeConfig(
         model=model,
@@ -148,6 +152,7 @@ def serve(
 def node_swarm(
     *,
     join: list[str] | None,
+    invite: str | None,
     host: str | None,
     port: int | None,
     announce: list[str] | None,
@@ -159,6 +164,7 @@ def node_swarm(
         home=find_home(home),
         key=key,
         join=addresses(join),
+        invite=invite or "",
         port=port,
         announce=tuple(announce or ()),
     )

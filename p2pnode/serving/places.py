@@ -22,6 +22,7 @@ from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.prefixes import Prefixes
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
 from p2pnode.types import PeerId
@@ -54,6 +55,7 @@ class Places:
         limits: Limits,
         on_event: OnEvent,
         worker: Worker,
+        quotas: Quotas | None,
     ) -> None:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
@@ -65,6 +67,7 @@ class Places:
         self._limits = limits
         self._on_event = on_event
         self._worker = worker
+        self._quotas = quotas
         self._prefixes = Prefixes()
         self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
@@ -116,6 +119,9 @@ class Places:
         except MemoryError as error:  # others have taken what was free when we counted
             self._prefixes.shrink(0)
             raise PeerRefused(self.links.peer, "is out of memory", RETRY_AFTER_S) from error
+        now = asyncio.get_running_loop().time()
+        if self._quotas is not None:
+            self._quotas.take(link.peer, message.max_tokens, sessions, now)
         return HopSession(
             id=message.session,
             block=part,
@@ -128,7 +134,7 @@ class Places:
             token_ids=ids_of(message.token_ids),
             cache=cache,
             mean=Mean() if message.pools else None,
-            active_at=asyncio.get_running_loop().time(),
+            active_at=now,
         )
 
     async def _chooser(self, message: Open) -> Chooser | None:
@@ -214,6 +220,8 @@ class Places:
         session.is_closed = True
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
+            if self._quotas is not None:
+                self._quotas.give_back(session, asyncio.get_running_loop().time())
             self._on_event("session_closed", session)
             self._protect()
         if not self.sessions:
