@@ -21,6 +21,7 @@ from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
+from p2pnode.client.peers import Observed, observed
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, read_request
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
@@ -135,6 +136,11 @@ class Client:
     async def view(self) -> SwarmView:
         """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
         return await self._reader.view()
+
+    async def observe(self) -> Observed:
+        """The swarm, and what was seen of it from here; raises JoinFailed."""
+        now = asyncio.get_running_loop().time()
+        return observed(await self.view(), self._experience.reputation, self._gossip.rtt_s, now)
 
     async def wait_closed(self) -> None:
         """Return never while the network works; raises DaemonDied when it has failed for good."""
