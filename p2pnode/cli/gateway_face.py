@@ -4,46 +4,59 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from p2pnode.cli.output import Output
 from p2pnode.cli.run import Signals, run_async
 from p2pnode.client.client import Client
 from p2pnode.config import ClientConfig
+from p2pnode.errors import BadRequest
 from p2pnode.gateway.app import make_app
 from p2pnode.gateway.gateway import Gateway
-from p2pnode.gateway.server import listening
+from p2pnode.gateway.keys import KeyFile
+from p2pnode.gateway.server import ip_address, listening
 from p2pnode.gateway.settings import GatewaySettings
+from p2pnode.log import escape
 from p2pnode.tasks import Tasks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listening:
-    """Where the gateway answers."""
+class Where:
+    """Where the gateway answers, and whom."""
 
-    host: str
+    host: str = "127.0.0.1"
     port: int
-    tls: tuple[Path, Path] | None
-    allows_anyone: bool
+    tls: tuple[Path, Path] | None = None
+    allows_anyone: bool = False
+
+    def settings(self, keys_file: Path) -> GatewaySettings:
+        """Raises BadRequest when others could reach us without a key, and nobody said so."""
+        is_local = ip_address(self.host).is_loopback
+        if not (is_local or self.allows_anyone or KeyFile(keys_file).keys()):
+            what = f"{self.host} can be reached by others, and there is no API key"
+            do = "make one with `p2pnode gateway keys add NAME`, or say --allow-anyone"
+            raise BadRequest(f"{what}; {do}")
+        return GatewaySettings(keys_file=keys_file, is_local=is_local)
 
 
-def run_gateway(config: ClientConfig, model: str | None, where: Listening, output: Output) -> None:
+def run_gateway(config: ClientConfig, model: str | None, where: Where, output: Output) -> None:
     """Run a gateway until a signal ends it."""
     run_async(serve_http(config, model, where, output), Signals(is_end_normal=True))
 
 
 async def serve_http(
-    config: ClientConfig, model: str | None, where: Listening, output: Output
+    config: ClientConfig, model: str | None, where: Where, output: Output
 ) -> None:
     """Join, listen, and answer until cancelled."""
-    gateway, joined = Gateway(GatewaySettings()), asyncio.Event()
+    settings = where.settings(config.swarm.home.gateway_keys)
+    gateway, joined = Gateway(settings), asyncio.Event()
+    make_client = partial(Client, model=model, config=config)
     async with Tasks() as tasks:
-        running = tasks.start(
-            gateway.run(lambda: Client(model=model, config=config), joined), name="gateway"
-        )
+        running = tasks.start(gateway.run(make_client, joined), name="gateway")
         await joined.wait()
         async with listening(make_app(gateway), where.host, where.port, tls=where.tls) as url:
             name = gateway.client.model.spec.name
             output.event("listening", url=url, model=name)
-            output.say(f"listening  {url}/v1 for {name}; Ctrl-C ends")
+            output.say(f"listening  {url}/v1 for {escape(name)}; Ctrl-C ends")
             await asyncio.wait([running])

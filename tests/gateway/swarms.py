@@ -37,6 +37,11 @@ class Asked:
     def codec(self) -> TextCodec:
         return self.gateway.client.model.codec
 
+    @property
+    def tokens(self) -> float:
+        """How many tokens it has sent."""
+        return self.gateway.metrics.registry.get_sample_value("p2pnode_tokens_total") or 0.0
+
     async def post(self, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> Any:
         """The answer to a JSON body; the model is named unless the body does."""
         answer = await self.http.post(path, json={"model": self.model, **body}, headers=headers)
