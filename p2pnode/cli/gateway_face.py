@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from p2pnode.cli.output import Output
 from p2pnode.cli.run import Signals, run_async
 from p2pnode.client.client import Client
-from p2pnode.config import ClientConfig
+from p2pnode.config import ClientConfig, NodeConfig, SwarmConfig
 from p2pnode.errors import BadRequest
 from p2pnode.gateway.app import make_app
 from p2pnode.gateway.gateway import Gateway
@@ -60,3 +62,27 @@ async def serve_http(
             output.event("listening", url=url, model=name)
             output.say(f"listening  {url}/v1 for {escape(name)}; Ctrl-C ends")
             await asyncio.wait([running])
+
+
+async def beside_node(
+    running: Coroutine[Any, Any, None],
+    is_serving: asyncio.Event,
+    config: NodeConfig,
+    swarm: SwarmConfig,
+    port: int,
+    output: Output,
+) -> None:
+    """A node until it ends, and from when it serves on a gateway on this machine.
+
+    The gateway is a client of its own, which joins through the node: it has its own p2pd.
+    """
+    own = SwarmConfig(home=swarm.home, starts_swarm=False)
+    client = ClientConfig(swarm=own, cache=config.cache, draft="auto")
+
+    async def serve() -> None:
+        await is_serving.wait()
+        await serve_http(client, config.model, Where(port=port), output)
+
+    async with Tasks() as tasks:
+        tasks.start(serve(), name="gateway")
+        await running

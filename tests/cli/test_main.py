@@ -19,7 +19,8 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
+    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
+    "--home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
@@ -28,6 +29,9 @@ COMMANDS = {
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "gateway": "--model --join --host --port --tls-cert --tls-key --allow-anyone --draft "
     "--home --json",
+    "gateway keys add": "--rate --concurrent --home --json",
+    "gateway keys list": "--home --json",
+    "gateway keys remove": "--home --json",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
