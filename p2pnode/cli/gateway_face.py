@@ -47,9 +47,7 @@ def run_gateway(config: ClientConfig, model: str | None, where: Where, output: O
     run_async(serve_http(config, model, where, output), Signals(is_end_normal=True))
 
 
-async def serve_http(
-    config: ClientConfig, model: str | None, where: Where, output: Output
-) -> None:
+async def serve_http(config: ClientConfig, model: str | None, where: Where, output: Output) -> None:
     """Join, listen, and answer until cancelled."""
     settings = where.settings(config.swarm.home.gateway_keys)
     gateway, joined = Gateway(settings), asyncio.Event()

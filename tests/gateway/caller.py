@@ -1,4 +1,4 @@
-"""Calls an ASGI app as a server does: reads an answer while it comes, and hangs up in the middle."""
+"""Calls an ASGI app as a server does: reads an answer while it comes, or hangs up."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ HOME = "http://127.0.0.1:8000"
 class Asked:
     """A gateway, and a browser-like caller of it."""
 
-    def __init__(self, swarm: LocalSwarm, gateway: Gateway, app: FastAPI) -> None:
+    def __init__(self, swarm: Any, gateway: Gateway, app: FastAPI) -> None:
         self.swarm = swarm
         self.gateway = gateway
         self.app = app
@@ -46,6 +48,13 @@ class Asked:
         """The answer to a JSON body; the model is named unless the body does."""
         answer = await self.http.post(path, json={"model": self.model, **body}, headers=headers)
         return answer
+
+
+async def until(holds: Callable[[], bool], within_s: float) -> None:
+    """Wait for it; TimeoutError when it takes longer."""
+    async with asyncio.timeout(within_s):
+        for _ in itertools.takewhile(lambda _: not holds(), itertools.count()):
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from p2pnode.lab.swarm import LabNode
 from tests.gateway.caller import calling
-from tests.gateway.swarms import Asked, gateway_on
+from tests.gateway.swarms import Asked, gateway_on, until
 
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
 
@@ -23,9 +23,7 @@ def ask(asked: Asked, **more: Any) -> dict[str, Any]:
 
 
 async def is_free(node: LabNode, within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while sum(node.open_hops.values()):
-            await asyncio.sleep(0.05)
+    await until(lambda: not sum(node.open_hops.values()), within_s)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -41,16 +39,12 @@ async def test_a_reader_who_hangs_up_frees_the_chain(n: int, tiny: Path, cache: 
         await is_free(node, 5.0)
 
 
-async def test_who_hangs_up_before_a_whole_answer_frees_the_chain(
-    tiny: Path, cache: Path
-) -> None:
+async def test_who_hangs_up_before_a_whole_answer_frees_the_chain(tiny: Path, cache: Path) -> None:
     async with gateway_on(tiny, cache, "0-8") as asked:
         (node,) = asked.swarm.nodes
         body = ask(asked, stream=False, max_tokens=200)
         async with calling(asked.app, "/v1/completions", **body) as call:
-            async with asyncio.timeout(5.0):
-                while not sum(node.open_hops.values()):
-                    await asyncio.sleep(0.01)
+            await until(lambda: sum(node.open_hops.values()) > 0, 5.0)
             call.hang_up()
         await is_free(node, 5.0)
 
@@ -95,9 +89,7 @@ async def test_a_whole_answer_that_was_cut_is_resumed_as_a_whole(tiny: Path, cac
         whole = (await asked.post("/v1/completions", **body)).json()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(asked.post("/v1/completions", **body))
-            async with asyncio.timeout(30.0):
-                while asked.tokens < 95:
-                    await asyncio.sleep(0.01)
+            await until(lambda: asked.tokens > 95, 30.0)
             asked.swarm.kill(asked.swarm.nodes[0])
         cut = asking.result()
         assert cut.status_code == 503
