@@ -34,6 +34,14 @@ Open = Annotated[
     ),
 ]
 
+Otel = Annotated[
+    bool,
+    typer.Option(
+        "--otel",
+        help="Send OpenTelemetry spans, where $OTEL_EXPORTER_OTLP_ENDPOINT says; never texts.",
+    ),
+]
+
 app = typer.Typer(
     help="Answer HTTP requests in OpenAI's shape through the swarm.",
     rich_markup_mode=None,
@@ -53,6 +61,7 @@ def gateway(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     allow_anyone: Open = False,
+    otel: Otel = False,
     draft: Draft = "auto",
     home: Home = None,
     json: Json = False,
@@ -67,5 +76,5 @@ def gateway(
     config = ClientConfig(swarm=swarm, cache=swarm.home.cache, draft=draft)
     from p2pnode.cli.gateway_face import Where, run_gateway  # heavy: torch, fastapi
 
-    where = Where(host=host, port=port, tls=tls, allows_anyone=allow_anyone)
+    where = Where(host=host, port=port, tls=tls, allows_anyone=allow_anyone, traces=otel)
     run_gateway(config, model, where, Output(as_json=json))

@@ -19,6 +19,7 @@ from p2pnode.gateway.gateway import Gateway
 from p2pnode.gateway.keys import KeyFile
 from p2pnode.gateway.server import ip_address, listening
 from p2pnode.gateway.settings import GatewaySettings
+from p2pnode.gateway.tracing import NoTracer, OpenTelemetry, closing_off_loop
 from p2pnode.log import escape
 from p2pnode.tasks import Tasks
 
@@ -31,6 +32,8 @@ class Where:
     port: int
     tls: tuple[Path, Path] | None = None
     allows_anyone: bool = False
+    traces: bool = False
+    """Whether OpenTelemetry is told of each request."""
 
     def settings(self, keys_file: Path) -> GatewaySettings:
         """Raises BadRequest when others could reach us without a key, and nobody said so."""
@@ -50,9 +53,10 @@ def run_gateway(config: ClientConfig, model: str | None, where: Where, output: O
 async def serve_http(config: ClientConfig, model: str | None, where: Where, output: Output) -> None:
     """Join, listen, and answer until cancelled."""
     settings = where.settings(config.swarm.home.gateway_keys)
-    gateway, joined = Gateway(settings), asyncio.Event()
+    tracer = OpenTelemetry() if where.traces else NoTracer()
+    gateway, joined = Gateway(settings, tracer=tracer), asyncio.Event()
     make_client = partial(Client, model=model, config=config)
-    async with Tasks() as tasks:
+    async with closing_off_loop(tracer), Tasks() as tasks:
         running = tasks.start(gateway.run(make_client, joined), name="gateway")
         await joined.wait()
         async with listening(make_app(gateway), where.host, where.port, tls=where.tls) as url:

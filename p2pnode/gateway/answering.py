@@ -6,6 +6,7 @@ Whole or as a stream; a stream that fails ends with an error event, never with a
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
@@ -75,19 +76,22 @@ class Answering:
 
     async def _events(self) -> AsyncGenerator[tuple[Choice, Event, str], None]:
         """All events, and the text that each adds; raises ApiError when the answer is cut."""
-        metrics = self._gateway.metrics
+        metrics, client = self._gateway.metrics, self._gateway.client
+        began_at, ended_by = time.time(), "ClientGone"
         try:
             with metrics.answering():
-                async with aclosing(
-                    events_of(self._gateway.client, self._ask, self._choices)
-                ) as events:
+                async with aclosing(events_of(client, self._ask, self._choices)) as events:
                     async for choice, event in events:
                         text = choice.take(event)
                         metrics.note(event)
                         yield choice, event, text
+            ended_by = ""
         except P2PNodeError as error:
+            ended_by = error.kind
             metrics.failed(error)
             raise self._failed(error) from error
+        finally:
+            self._gateway.tracer.ended(self._name, began_at, self._answers(), ended_by)
 
     def _failed(self, error: P2PNodeError) -> ApiError:
         """What the caller is told; an answer that has begun may be resumed."""

@@ -12,7 +12,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from p2pnode.errors import BadRequest, JoinFailed, NoChain, P2PNodeError, PromptTooLong
+from p2pnode.errors import (
+    BadConstraint,
+    BadRequest,
+    JoinFailed,
+    NoChain,
+    P2PNodeError,
+    PromptTooLong,
+)
 from p2pnode.log import escape
 
 RETRY_NO_CHAIN_S = 5
@@ -70,6 +77,8 @@ def of_ours(error: P2PNodeError) -> ApiError:
     message = escape(str(error), MESSAGE_LIMIT)
     if isinstance(error, PromptTooLong):
         return ApiError(400, "context_length_exceeded", message)
+    if isinstance(error, BadConstraint):
+        return ApiError(400, "invalid_json_schema", message, param="response_format")
     if isinstance(error, BadRequest):
         return ApiError(400, "bad_request", message)
     if isinstance(error, NoChain):

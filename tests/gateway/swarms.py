@@ -15,10 +15,13 @@ from fastapi import FastAPI
 from p2pnode.gateway.app import make_app
 from p2pnode.gateway.gateway import Gateway
 from p2pnode.gateway.settings import GatewaySettings
+from p2pnode.gateway.tracing import Tracer
 from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.model.text import TextCodec
 
-LATENCY_S = 0.01
+LATENCY_S = 0.001
+MAX_NEW_TOKENS = 16
+"""Of answers whose caller does not say."""
 HOME = "http://127.0.0.1:8000"
 
 
@@ -59,13 +62,14 @@ async def until(holds: Callable[[], bool], within_s: float) -> None:
 
 @asynccontextmanager
 async def gateway_on(
-    folder: Path, cache: Path, *ranges: str, **settings: Any
+    folder: Path, cache: Path, *ranges: str, tracer: Tracer | None = None, **settings: Any
 ) -> AsyncIterator[Asked]:
     """Nodes for these ranges, and a gateway with these settings in front of them."""
-    async with LocalSwarm(folder, cache=cache, latency_s=LATENCY_S) as swarm:
+    config = {"max_new_tokens": MAX_NEW_TOKENS}
+    async with LocalSwarm(folder, cache=cache, latency_s=LATENCY_S, config=config) as swarm:
         await swarm.start(*(ranges or ("0-8",)))
         async with swarm.client() as client:
-            gateway = Gateway(GatewaySettings(**settings), client)
+            gateway = Gateway(GatewaySettings(**settings), client, tracer)
             asked = Asked(swarm, gateway, make_app(gateway))
             async with asked.http:
                 yield asked

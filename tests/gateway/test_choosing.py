@@ -75,7 +75,7 @@ async def test_an_answer_satisfies_the_schema_that_was_asked_for(
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     async with gateway_on(builtin, cache, "0-26") as asked:
         path = "/v1/chat/completions"
-        answer = await asked.post(path, **CHAT, max_tokens=40, response_format=wanted)
+        answer = await asked.post(path, **CHAT, max_tokens=200, response_format=wanted)
         bad = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "colour"}}}
         refused = await asked.post(path, **CHAT, response_format=bad)
         huge = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"a": "x" * 20_000}}}
@@ -84,6 +84,7 @@ async def test_an_answer_satisfies_the_schema_that_was_asked_for(
     assert isinstance(made["fine"], bool)
     assert set(made) == {"fine"}
     assert (refused.status_code, too_long.status_code) == (400, 400)
+    assert refused.json()["error"]["code"] == "invalid_json_schema"
     assert too_long.json()["error"]["param"] == "response_format"
 
 

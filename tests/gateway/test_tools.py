@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_what_only_looks_like_a_call_is_none(call: str) -> None:
 def test_a_template_is_told_of_tools_and_of_their_answers() -> None:
     each = "{% for m in messages %}{{ m.tool_calls | default(none) | tojson }}{% endfor %}"
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": "", "tool_calls": calls},
         {"role": "tool", "content": "2", "tool_call_id": "1"},
     ]
@@ -104,7 +105,7 @@ def test_a_template_is_told_of_tools_and_of_their_answers() -> None:
 async def test_tools_are_refused_where_the_template_would_not_tell_of_them(
     builtin: Path, cache: Path
 ) -> None:
-    chat = {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
+    chat: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
     async with gateway_on(builtin, cache, "0-26") as asked:
         answer = await asked.post("/v1/chat/completions", **chat, tools=[TOOL])
         without = await asked.post("/v1/chat/completions", **chat, tools=[TOOL], tool_choice="none")

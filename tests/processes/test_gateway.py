@@ -78,9 +78,9 @@ def test_curl_streams_and_its_end_frees_the_chain(node: Served, url: str) -> Non
     )
     assert json.loads(unknown.stdout)["error"]["code"] == "model_not_found"
     body["model"] = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as curl:
+    node.command.pass_over()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as curl:
         assert curl.stdin is not None
         assert curl.stdout is not None
         curl.stdin.write(json.dumps(body))
