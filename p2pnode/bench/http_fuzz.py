@@ -43,7 +43,8 @@ def fuzz(url: str, model: str, *, is_valid: bool, examples: int) -> list[int]:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    for result in schema.get_all_operations():
+    results: Any = schema.get_all_operations()
+    for result in results:
         cases = result.ok().as_strategy(generation_mode=mode)
         with suppress(Unsatisfiable):  # it takes nothing, so nothing can be wrong
             bounded(given(case=cases)(ask))()

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from p2pnode.client.events import Done, Event
 from p2pnode.errors import BadRequest, P2PNodeError
-from p2pnode.gateway.answers import Writer
+from p2pnode.gateway.answers import Value, Writer
 from p2pnode.gateway.ask import Ask
 from p2pnode.gateway.body import NOBODY_READS
 from p2pnode.gateway.choices import Choice, events_of
@@ -51,18 +51,18 @@ class Answering:
                 send_timeout_s=settings.send_timeout_s,
             )
         try:
-            return await unless_gone(request.receive, self._whole())
+            whole = await unless_gone(request.receive, self.whole())
         except ClientGone:
             return Response(status_code=NOBODY_READS)
+        headers = {**self._headers(), "Server-Timing": server_timing(self._answers())}
+        return JSONResponse(whole, headers=headers)
 
-    async def _whole(self) -> Response:
+    async def whole(self) -> Value:
+        """All of it; raises ApiError. Called again after that, it goes on where it was cut."""
         async with aclosing(self._events()) as events:
             async for _ in events:
                 pass
-        timing = {"Server-Timing": server_timing(self._answers())}
-        return JSONResponse(
-            self._writer.whole(self._choices), headers={**self._headers(), **timing}
-        )
+        return self._writer.whole(self._choices)
 
     async def _stream(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._events()) as events:

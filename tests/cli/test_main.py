@@ -32,6 +32,7 @@ COMMANDS = {
     "gateway keys add": "--rate --concurrent --home --json",
     "gateway keys list": "--home --json",
     "gateway keys remove": "--home --json",
+    "batch": "--model --join --concurrent --draft --home --json",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
