@@ -112,7 +112,7 @@ async def test_a_file_of_something_else_is_not_written_to(tmp_path: Path) -> Non
 async def test_answers_wait_for_a_swarm_that_has_lost_layers(
     tmp_path: Path, tiny: Path, cache: Path
 ) -> None:
-    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
+    body: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
     requests, out = write(tmp_path / "in.jsonl", 3, **body), tmp_path / "out.jsonl"
     async with gateway_on(tiny, cache, "0-3", "4-8") as asked:
         expected = (await asked.post("/v1/completions", **body)).json()["choices"][0]["text"]

@@ -49,6 +49,7 @@ async def test_a_key_file_that_others_can_read_lets_nobody_in(
     async with gateway_on(tiny, cache, keys_file=file.path) as asked:
         answer = await asked.post("/v1/completions", headers=bearer(secret), **SHORT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "KeyFileError")
+    assert str(tmp_path) not in answer.text
 
 
 async def test_each_key_has_its_own_rate_which_refills(
