@@ -32,7 +32,7 @@ def batch(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Answer a file of requests; interrupted or killed, the same command goes on."""
+    """Answer a file of requests; if killed, go on where it was."""
     swarm = client_swarm(join, home)
     config = ClientConfig(swarm=swarm, cache=swarm.home.cache, draft=draft)
     from p2pnode.cli.batch_face import answer_all  # heavy: torch
