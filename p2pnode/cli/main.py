@@ -35,6 +35,7 @@ from p2pnode.cli import (
     model,
     serve,
     status,
+    swarm,
     version,
 )
 from p2pnode.cli.exits import (
@@ -86,6 +87,7 @@ app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
 app.add_typer(keys.app, name="keys")
+app.add_typer(swarm.app, name="swarm")
 app.add_typer(model.app, name="model")
 app.command()(bench.bench)
 app.add_typer(lab.app, name="lab")

@@ -13,23 +13,23 @@ from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import Announcement, SwarmView, uncovered
 
 PUBLIC = "public"
-"""The only swarm that needs no membership."""
+"""The swarm that needs no membership."""
 
 
-async def read_swarm(config: ClientConfig) -> SwarmView:
-    """What the directory says now; raises JoinFailed."""
+async def read_swarm(config: ClientConfig) -> tuple[str, SwarmView]:
+    """The name of the swarm, and what its directory says now; raises JoinFailed."""
     clock = asyncio.get_running_loop().time
     async with client_network(config).join() as joined:
         reader = SwarmReader(joined.directory, wall_clock=config.wall_clock, monotonic=clock)
-        return await reader.view()
+        return joined.inside.name if joined.inside else PUBLIC, await reader.view()
 
 
-def show(view: SwarmView, *, now: float, output: Output) -> None:
+def show(view: SwarmView, *, now: float, output: Output, name: str = PUBLIC) -> None:
     """Print a swarm; ``now`` is seconds since the epoch."""
     peers = sorted(view.announcements, key=lambda a: (a.model, a.fingerprint, a.layers, a.peer))
     models = [_model(view.of_model(key)) for key in sorted({a.fingerprint for a in peers})]
     output.result(
-        {"swarm": PUBLIC, "models": models, "peers": [_peer(a, now) for a in peers]},
+        {"swarm": name, "models": models, "peers": [_peer(a, now) for a in peers]},
     )
     if not peers:
         output.say("nobody serves a model here; start: p2pnode serve --layers FIRST-LAST")

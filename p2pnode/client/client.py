@@ -59,6 +59,7 @@ class Client:
         self,
         *,
         join: Sequence[str] = (),
+        invite: str = "",
         model: str | None = None,
         head: str = "remote",
         draft: str = AUTO,
@@ -66,9 +67,10 @@ class Client:
         config: ClientConfig | None = None,
         network: Network | None = None,
     ) -> None:
+        """invite: into a private swarm: the text, a file with it, or the swarm's name"""
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or default_config(tuple(join), folder, draft)
+        self._config = config or default_config(tuple(join), folder, draft, invite)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network

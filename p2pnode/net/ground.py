@@ -34,3 +34,7 @@ class Ground(Transport, Protocol):
     async def answers(self, address: str) -> bool:
         """Whether a peer listens at a TCP address, by a connection that proves no identity."""
         ...
+
+    def cut(self, peer: PeerId) -> None:
+        """Close all streams to and from a peer: their owners see them end."""
+        ...

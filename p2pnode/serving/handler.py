@@ -22,6 +22,7 @@ from p2pnode.serving import replies
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.job import Job, Output
 from p2pnode.serving.places import Limits, OnEvent, Places, reply
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.requests import Requests
 from p2pnode.serving.session import Gap, HopSession, Key
 from p2pnode.serving.shadows import Shadows
@@ -44,8 +45,9 @@ class Handler:
         admission: Admission,
         limits: Limits,
         on_event: OnEvent,
+        quotas: Quotas | None = None,
     ) -> None:
-        self.places = Places(block, admission, limits, on_event, worker)
+        self.places = Places(block, admission, limits, on_event, worker, quotas)
         self._worker = worker
         self._admission = admission
         self._limits = limits

@@ -22,6 +22,7 @@ from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.prefixes import Prefixes
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
@@ -53,6 +54,7 @@ class Places:
         limits: Limits,
         on_event: OnEvent,
         worker: Worker,
+        quotas: Quotas | None,
     ) -> None:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
@@ -62,6 +64,7 @@ class Places:
         self._limits = limits
         self._on_event = on_event
         self._worker = worker
+        self._quotas = quotas
         self._prefixes = Prefixes()
         self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
@@ -104,7 +107,11 @@ class Places:
             if existing.client.peer != link.peer:
                 raise PeerRefused(self.links.peer, "the session belongs to another client")
             self.free(existing)
-        self._prefixes.shrink(self._admission.check(message, self.sessions.values()))
+        free_bytes = self._admission.check(message, self.sessions.values())
+        now = asyncio.get_running_loop().time()
+        if self._quotas is not None:
+            self._quotas.take(link.peer, message.max_tokens, self.sessions.values(), now)
+        self._prefixes.shrink(free_bytes)
         part = self._block.part(message.layers)
         try:
             cache = part.new_cache(message.max_tokens)
@@ -123,7 +130,7 @@ class Places:
             token_ids=ids_of(message.token_ids),
             cache=cache,
             mean=Mean() if message.pools else None,
-            active_at=asyncio.get_running_loop().time(),
+            active_at=now,
         )
 
     async def _chooser(self, message: Open) -> Chooser | None:
@@ -208,6 +215,8 @@ class Places:
         session.is_closed = True
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
+            if self._quotas is not None:
+                self._quotas.give_back(session, asyncio.get_running_loop().time())
             self._on_event("session_closed", session)
         if not self.sessions:
             self._all_gone.set()

@@ -27,12 +27,12 @@ COMMANDS = {
     "--explain --home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
-    "gateway": "--model --join --host --port --tls-cert --tls-key --allow-anyone --otel "
+    "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
     "--draft --home --json",
     "gateway keys add": "--rate --concurrent --home --json",
     "gateway keys list": "--home --json",
     "gateway keys remove": "--home --json",
-    "batch": "--model --join --concurrent --draft --home --json",
+    "batch": "--model --join --invite --concurrent --draft --home --json",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
