@@ -137,9 +137,6 @@ def test_a_gateway_of_its_own_speaks_tls_to_holders_of_a_key(
             done = client.completions.create(model=own["model"], prompt="Once", max_tokens=3)
             assert done.usage is not None
             assert done.usage.completion_tokens <= 3
-        with (
-            client_of(own["url"], http_client=checks) as client,
-            pytest.raises(openai.AuthenticationError),
-        ):
-            client.models.list()
+            with pytest.raises(openai.AuthenticationError):
+                client.with_options(api_key="any").models.list()
         assert command.end(signal.SIGTERM) == 0
