@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
     "llguidance": {"model"},
+    "nacl": {"trust"},
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},

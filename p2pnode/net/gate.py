@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 GREET_TIMEOUT_S = 3.0
 MAX_GREETING = 512
 MAX_GREETING_PER_PEER = 16
-"""Streams that were opened to us and on which nothing has been said yet."""
+"""Streams that were opened to us and on which nothing has been said yet. Strangers who fill the
+former keep other newcomers waiting, and no member that we know."""
 SERVED_BY_NODES = frozenset({CHAIN})
 """What is asked of those only who may serve."""
 
@@ -161,7 +162,8 @@ class Gate:
 
     async def _accept(self, protocol: str, handler: StreamHandler, stream: ByteStream) -> None:
         peer = stream.peer
-        if self._greeting.total() >= MAX_GREETING or self._greeting[peer] >= MAX_GREETING_PER_PEER:
+        is_crowded = self._greeting.total() >= MAX_GREETING and not self.admits(peer)
+        if is_crowded or self._greeting[peer] >= MAX_GREETING_PER_PEER:
             return
         self._greeting[peer] += 1
         try:
@@ -221,6 +223,10 @@ class Gate:
     async def observed(self) -> Mapping[PeerId, tuple[str, ...]]:
         """See `Ground.observed`: strangers, too, since anyone may connect."""
         return await self._ground.observed()
+
+    def may_ask(self, peer: PeerId) -> bool:
+        """See `Ground.may_ask`: a stranger would not answer, and many could keep us waiting."""
+        return self.admits(peer)
 
     async def answers(self, address: str) -> bool:
         """See `Ground.answers`."""

@@ -153,6 +153,10 @@ class P2PTransport:
         except (Refusal, TimeoutError) as error:
             raise DaemonDied(f"p2pd does not say who is connected: {error}") from error
 
+    def may_ask(self, peer: PeerId) -> bool:
+        """See `Ground.may_ask`."""
+        return True
+
     async def answers(self, address: str) -> bool:
         """See `Ground.answers`."""
         return await listens(address)

@@ -115,6 +115,10 @@ class MemoryTransport:
         connected = self._network.connected_to(self._peer)
         return {peer: (_host(living[peer]),) for peer in connected if peer in living}
 
+    def may_ask(self, peer: PeerId) -> bool:
+        """See `Ground.may_ask`."""
+        return True
+
     async def answers(self, address: str) -> bool:
         """See `Ground.answers`."""
         found = [there for there in self._network.transports.values() if _names((address,), there)]

@@ -133,11 +133,11 @@ def enter(home: Home, text: str, *, now: float) -> Membership:
     Raises BadInvite, KeyFileError, LocalError.
     """
     known = None if is_invite(text) else _by_name(home, text)
-    if known is not None:
-        return known
-    invite = read_invite(text if is_invite(text) else _read(Path(text)))
+    invite = known.invite if known else read_invite(text if is_invite(text) else _read(Path(text)))
     if invite.warrant.expires_at <= now:
         raise BadInvite(f"the invite to {invite.name} has expired; ask for a new one")
+    if known is not None:
+        return known
     folder = _folder(home, invite.warrant.swarm)
     membership = _open(home, folder, invite)
     if not (folder / FOUNDER_KEY).exists():

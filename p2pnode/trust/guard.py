@@ -43,6 +43,8 @@ class Guard:
         self.on_other_news: Callable[[bytes], None] = lambda key: None
         """Told of a member that has not heard what we have, or more."""
         self._members: OrderedDict[bytes, Warrant] = OrderedDict()
+        self._forgotten: list[bytes] = []
+        """Peers for whom there was no room: nobody looks when their time is up."""
         self._greeted: OrderedDict[bytes, OrderedDict[bytes, float]] = OrderedDict()
 
     @property
@@ -91,7 +93,7 @@ class Guard:
         self._members[key] = told.warrant
         self._members.move_to_end(key)
         if len(self._members) > MAX_MEMBERS:
-            self._members.popitem(last=False)
+            self._forgotten.append(self._members.popitem(last=False)[0])
         if is_claim:
             log.info("invite used: member=%s", short(told.warrant.holder))
             self.on_claim()
@@ -147,6 +149,8 @@ class Guard:
         gone = [key for key in self._members if self.member(key) is None]
         for key in gone:
             del self._members[key]
+        gone += [key for key in self._forgotten if key not in self._members]
+        self._forgotten = []
         return gone
 
     # --- helpers

@@ -18,15 +18,15 @@ from p2pnode.errors import BadRequest, JoinFailed, NoChain, P2PNodeError
 from p2pnode.types import LayerRange
 
 COMMANDS = {
-    "serve": "--model --layers --join --host --port --announce --key --device --dtype "
+    "serve": "--model --layers --join --invite --host --port --announce --key --device --dtype "
     "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
     "--home --json",
-    "bootstrap": "--join --host --port --announce --key --home --json",
-    "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
+    "bootstrap": "--join --invite --host --port --announce --key --home --json",
+    "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
     "--explain --home --json",
-    "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
-    "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
+    "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
     "--draft --home --json",
     "gateway keys add": "--rate --concurrent --home --json",
@@ -34,8 +34,12 @@ COMMANDS = {
     "gateway keys remove": "--home --json",
     "batch": "--model --join --invite --concurrent --draft --home --json",
     "demo": "--json",
-    "status": "--join --home --json",
+    "status": "--join --invite --home --json",
     "keys show": "--key --home --json",
+    "swarm create": "--home --json",
+    "swarm invite": "--swarm --use --serve --admin --expires --quota --for --join --home --json",
+    "swarm revoke": "--swarm --join --home --json",
+    "swarm show": "--swarm --home --json",
     "model check": "--wire --quant --text --home --json",
     "bench": "--quick --compare --plot --json",
     "version": "--json",

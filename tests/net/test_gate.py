@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from p2pnode.errors import BadWarrant, NotAdmitted, PeerForeign, PeerLost, PeerT
 from p2pnode.lab.members import Founder
 from p2pnode.lab.overlay import EPOCH_S
 from p2pnode.net.gate import MAX_GREETING_PER_PEER, Gate, key_of
-from p2pnode.net.memory import MemoryNetwork, fake_identity
+from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
+from p2pnode.net.reach import Reach
 from p2pnode.net.transport import ByteStream
 from p2pnode.trust.grants import Right
 from p2pnode.trust.greeting import MAX_BYTES, NONCE_BYTES, Denial
-from p2pnode.trust.guard import CLOCKS_DIFFER_S, MAX_GREETINGS, Guard
+from p2pnode.trust.guard import CLOCKS_DIFFER_S, MAX_GREETINGS, MAX_MEMBERS, Guard
 from p2pnode.trust.news import News
 
 FOUNDER = Founder()
@@ -187,3 +189,45 @@ async def test_who_accepts_a_stream_and_does_not_greet_is_late() -> None:
         await gate.connect(two.peer, two.addresses)
         with pytest.raises(PeerTimeout, match="greet"):
             await gate.open_stream(two.peer, PROTOCOL)
+
+
+def test_who_had_to_be_forgotten_is_cut_off_rather_than_never_looked_at_again() -> None:
+    two = guard(2)
+    two.admit(A, PROTOCOL, NONCE, guard(1).greet(B, PROTOCOL, NONCE))
+    warrant = two.warrant
+    for number in range(MAX_MEMBERS - 1):
+        two._members[number.to_bytes(32, "big")] = warrant
+    third = key_of(fake_identity(3).peer)
+    two.admit(third, PROTOCOL, NONCE, guard(3).greet(B, PROTOCOL, NONCE))
+    assert two.lapsed() == [A]
+    assert two.lapsed() == []
+
+
+@pytest.mark.virtual_time
+async def test_a_member_that_cannot_be_dialled_is_reached_with_members_help_only() -> None:
+    network = MemoryNetwork(line=Line(latency_s=0.02))
+    async with AsyncExitStack() as stack:
+        found: list[Reach] = []
+        for number in (1, 2, 3):
+            ground = await stack.enter_async_context(network.transport(fake_identity(number).peer))
+            reach = Reach(Gate(ground, guard(number)))
+            found.append(await stack.enter_async_context(reach))
+            await reach.serve(PROTOCOL, _listen)
+        asker, hidden, helper = found
+        network.hide(hidden.peer)
+        strangers = [
+            await stack.enter_async_context(network.transport(fake_identity(number).peer))
+            for number in range(10, 40)
+        ]
+        for each in (*strangers, hidden, asker):
+            await each.connect(helper.peer, helper.addresses)
+        for stranger in strangers:
+            await stranger.connect(asker.peer, asker.addresses)
+        for member in (hidden, asker):
+            await member.open_stream(helper.peer, PROTOCOL)
+        began = asyncio.get_running_loop().time()
+        await asker.connect(hidden.peer, ())
+        stream = await asker.open_stream(hidden.peer, PROTOCOL)
+        stream.write(b"!")
+        assert await stream.read_exactly(1) == b"!"
+        assert asyncio.get_running_loop().time() - began < 1.0
