@@ -232,6 +232,10 @@ class Gate:
         """See `Ground.answers`."""
         return await self._ground.answers(address)
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `Transport.protect`."""
+        await self._ground.protect(peer, is_protected)
+
     def cut(self, peer: PeerId) -> None:
         """See `Ground.cut`."""
         self._ground.cut(peer)

@@ -103,7 +103,8 @@ class Teller:
     async def tell_all(self) -> int:
         """Exchange news with all members that we have met; how many took part."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._exchange(peer)) for peer in self._known()]
+            peers = await self._connected()
+            tasks = [group.create_task(self._exchange(peer), name="tell") for peer in peers]
         return sum(task.result() for task in tasks)
 
     # --- what follows
@@ -153,14 +154,24 @@ class Teller:
 
     # --- telling
 
-    def _known(self) -> list[PeerId]:
-        peers = [peer_of(key) for key in self._guard.members]
-        return [peer for peer in peers if self._gate.admits(peer)]
+    async def _connected(self) -> list[PeerId]:
+        """The nodes among the members to whom there is a connection; without any, the others."""
+        connected = sorted(await self._gate.observed())
+        nodes = [peer for peer in connected if self._gate.admits(peer, True)]
+        return nodes or [peer for peer in connected if self._gate.admits(peer)]
 
     def _spread(self, fanout: int) -> None:
-        peers = self._known()
-        for peer in self._rng.sample(peers, min(fanout, len(peers))):
-            self._tasks.start(self._exchange(peer), name=f"tidings-{peer.short}")
+        self._tasks.start(self._tell_some(fanout), name="tidings")
+
+    async def _tell_some(self, fanout: int) -> None:
+        try:
+            peers = await self._connected()
+        except P2PNodeError as error:  # the network is gone: others will say so
+            log.debug("no tidings: error=%s", error)
+            return
+        async with asyncio.TaskGroup() as group:
+            for peer in self._rng.sample(peers, min(fanout, len(peers))):
+                group.create_task(self._exchange(peer), name=f"tidings-{peer.short}")
 
     async def _exchange(self, peer: PeerId) -> bool:
         """Ask and tell until both know all; whether the other one took part."""
@@ -168,10 +179,11 @@ class Teller:
             return True
         self._exchanging.add(peer)
         try:
-            async with asyncio.timeout(ASK_WITHIN_S):
-                for _ in range(MAX_TURNS):
-                    if await self._turn(peer):
-                        return True
+            for _ in range(MAX_TURNS):
+                async with asyncio.timeout(ASK_WITHIN_S):
+                    is_over = await self._turn(peer)
+                if is_over:
+                    return True
         except (TimeoutError, P2PNodeError) as error:
             log.debug("no tidings: peer=%s error=%r", peer.short, str(error))
         finally:

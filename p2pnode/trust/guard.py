@@ -7,7 +7,7 @@ the directory at each call, and the loop that cuts the links of those whose time
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from p2pnode.errors import BadWarrant, NotAdmitted
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 CLOCKS_DIFFER_S = 10.0
 """A greeting is as good for so long before and after its time."""
-MAX_MEMBERS = 8192
+MAX_MEMBERS = 4096
 MAX_GREETINGS = 1024
 """Of one peer within the time that greetings are good for."""
+MAX_GREETINGS_OF_ALL = 1 << 16
 
 
 class Guard:
@@ -45,7 +46,11 @@ class Guard:
         self._members: OrderedDict[bytes, Warrant] = OrderedDict()
         self._forgotten: list[bytes] = []
         """Peers for whom there was no room: nobody looks when their time is up."""
-        self._greeted: OrderedDict[bytes, OrderedDict[bytes, float]] = OrderedDict()
+        self._judged = news.digest
+        """What had been heard when all members were last judged."""
+        self._greeted: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
+        """When which nonce of which peer was used."""
+        self._num_greeted: Counter[bytes] = Counter()
 
     @property
     def key(self) -> bytes:
@@ -139,14 +144,15 @@ class Guard:
         self.news.claim(warrant, self.now())
         return warrant
 
-    @property
-    def members(self) -> tuple[bytes, ...]:
-        """The peers that have greeted us, the latest last."""
-        return tuple(self._members)
-
     def lapsed(self) -> list[bytes]:
         """Peers that are members no more, each told once: their links are to be cut."""
-        gone = [key for key in self._members if self.member(key) is None]
+        now, digest = self.now(), self.news.digest
+        is_news, self._judged = digest != self._judged, digest
+        gone = [
+            key
+            for key, warrant in self._members.items()
+            if warrant.expires_at <= now or (is_news and self.member(key) is None)
+        ]
         for key in gone:
             del self._members[key]
         gone += [key for key in self._forgotten if key not in self._members]
@@ -160,17 +166,18 @@ class Guard:
 
     def _note_nonce(self, key: bytes, nonce: bytes, now: float) -> None:
         """Raises NotAdmitted for a nonce that this peer has used, or when it has used too many."""
-        nonces = self._greeted.setdefault(key, OrderedDict())
-        self._greeted.move_to_end(key)
-        while nonces and next(iter(nonces.values())) < now - 2 * CLOCKS_DIFFER_S:
-            nonces.popitem(last=False)
-        if nonce in nonces:
+        greeted = self._greeted
+        while greeted and next(iter(greeted.values())) < now - 2 * CLOCKS_DIFFER_S:
+            (old, _), _ = greeted.popitem(last=False)
+            self._num_greeted[old] -= 1
+            if not self._num_greeted[old]:
+                del self._num_greeted[old]
+        if (key, nonce) in greeted:
             raise _not_admitted(Denial.REPLAYED)
-        if len(nonces) >= MAX_GREETINGS:
+        if self._num_greeted.get(key, 0) >= MAX_GREETINGS or len(greeted) >= MAX_GREETINGS_OF_ALL:
             raise _not_admitted(Denial.TOO_OFTEN)
-        nonces[nonce] = now
-        if len(self._greeted) > MAX_MEMBERS:
-            self._greeted.popitem(last=False)
+        greeted[key, nonce] = now
+        self._num_greeted[key] += 1
 
 
 def _needed(serves: bool) -> Right:

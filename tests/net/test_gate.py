@@ -219,11 +219,11 @@ async def test_a_member_that_cannot_be_dialled_is_reached_with_members_help_only
             await stack.enter_async_context(network.transport(fake_identity(number).peer))
             for number in range(10, 40)
         ]
-        for each in (*strangers, hidden, asker):
-            await each.connect(helper.peer, helper.addresses)
         for stranger in strangers:
+            await stranger.connect(helper.peer, helper.addresses)
             await stranger.connect(asker.peer, asker.addresses)
         for member in (hidden, asker):
+            await member.connect(helper.peer, helper.addresses)
             await member.open_stream(helper.peer, PROTOCOL)
         began = asyncio.get_running_loop().time()
         await asker.connect(hidden.peer, ())
