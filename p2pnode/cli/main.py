@@ -27,15 +27,19 @@ from p2pnode.cli import (
     bench,
     bootstrap,
     chat,
+    completion,
     demo,
     gateway,
     generate,
     keys,
     lab,
     model,
+    plan,
     serve,
+    service,
     status,
     swarm,
+    top,
     version,
 )
 from p2pnode.cli.exits import (
@@ -86,11 +90,15 @@ app.add_typer(gateway.app, name="gateway")
 app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
+app.command()(top.top)
 app.add_typer(keys.app, name="keys")
 app.add_typer(swarm.app, name="swarm")
 app.add_typer(model.app, name="model")
+app.command()(plan.plan)
 app.command()(bench.bench)
 app.add_typer(lab.app, name="lab")
+app.add_typer(service.app, name="service")
+app.command()(completion.completion)
 app.command()(version.version)
 
 
@@ -113,6 +121,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run a command; returns its exit status, and whether to wait for its threads."""
     options = list(takewhile(lambda each: each != "--", arguments))
+    completion.prepare()
     report = Report(Output(as_json="--json" in options), "--debug" in options)
     try:
         status = app(list(arguments), prog_name="p2pnode", standalone_mode=False)

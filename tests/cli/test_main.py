@@ -23,8 +23,8 @@ COMMANDS = {
     "--home --json",
     "bootstrap": "--join --invite --host --port --announce --key --home --json",
     "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
-    "--explain --home --json",
+    "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs --stop "
+    "--seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
     "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
     "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
@@ -41,6 +41,13 @@ COMMANDS = {
     "swarm revoke": "--swarm --join --home --json",
     "swarm show": "--swarm --home --json",
     "model check": "--wire --quant --text --home --json",
+    "plan": "--vram --bandwidth --rtt --uplink --context --batch --dtype --quant --swarm --watts "
+    "--price-kwh --cloud-price --join --home --json",
+    "top": "--join --home --json",
+    "service install": "--system --dry-run --home --json",
+    "service status": "--system --json",
+    "service remove": "--system --json",
+    "completion": "",
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
