@@ -23,11 +23,13 @@ import typer
 
 from p2pnode import log
 from p2pnode.cli import (
+    batch,
     bench,
     bootstrap,
     chat,
     completion,
     demo,
+    gateway,
     generate,
     keys,
     lab,
@@ -76,7 +78,7 @@ def p2pnode(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(USAGE)
-    is_node = context.invoked_subcommand in ("serve", "bootstrap")
+    is_node = context.invoked_subcommand in ("serve", "bootstrap", "gateway")
     log.setup("debug" if debug else "info" if is_node else "error")
 
 
@@ -84,6 +86,8 @@ app.command()(serve.serve)
 app.command()(bootstrap.bootstrap)
 app.command()(generate.generate)
 app.command()(chat.chat)
+app.add_typer(gateway.app, name="gateway")
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
 app.command()(top.top)

@@ -21,6 +21,7 @@ from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
+from p2pnode.client.peers import Observed, observed
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, compiled, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
@@ -33,10 +34,10 @@ from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
 from p2pnode.routing.needs import Held
-from p2pnode.swarm.network import Network
+from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks, all_of
-from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
+from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling, SwarmView
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
 
@@ -79,6 +80,7 @@ class Client:
         self._holders = Holders(is_on=self._config.keeps_prefixes)
         self._stack = AsyncExitStack()
         self._tasks: Tasks
+        self._joined: Joined
         self._links: Links
         self._reader: SwarmReader
         self._gossip: Gossip
@@ -88,7 +90,7 @@ class Client:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             config, network = self._config, self._network or real_network(self._config)
-            joined = await stack.enter_async_context(network.join())
+            joined = self._joined = await stack.enter_async_context(network.join())
             gossip = self._gossip = Gossip(
                 joined.transport.peer,
                 None,
@@ -134,6 +136,19 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def view(self) -> SwarmView:
+        """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
+        return await self._reader.view()
+
+    async def observe(self) -> Observed:
+        """The swarm, and what was seen of it from here; raises JoinFailed."""
+        now = asyncio.get_running_loop().time()
+        return observed(await self.view(), self._experience.reputation, self._gossip.rtt_s, now)
+
+    async def wait_closed(self) -> None:
+        """Return never while the network works; raises DaemonDied when it has failed for good."""
+        await self._joined.transport.wait_closed()
 
     async def generate(self, prompt: Prompt, **options: Any) -> Done:
         """The whole answer at once; takes what `stream` takes and raises what it raises."""
@@ -230,36 +245,20 @@ class Client:
             experience=self._experience,
             patience_s=config.no_chain_patience_s,
             local_head=self._has_local_head,
-            wishes=Wishes(
-                max_token_s=config.max_token_s,
-                min_tokens_per_s=config.min_tokens_per_s,
-                explains=config.explains,
-            ),
+            wishes=Wishes.of(config),
             held=held,
             here=lambda: self._gossip.coordinate,
             rtt_s=self._gossip.rtt_s,
         )
 
     def _session(
-        self,
-        router: SwarmRouter,
-        request: Request,
-        drafter: Drafter | None,
+        self, router: SwarmRouter, request: Request, drafter: Drafter | None
     ) -> ChainSession:
-        config = self._config
         session = self._session_type(
             links=self._links,
             tasks=self._tasks,
             router=router,
-            limits=SessionLimits(
-                chunk_tokens=config.prefill_chunk_tokens,
-                open_timeout_s=config.open_timeout_s,
-                step_timeout_s=config.step_timeout_s,
-                step_floor_s=config.step_floor_s,
-                mend_timeout_s=config.mend_timeout_s,
-                close_timeout_s=config.close_timeout_s,
-                has_standbys=config.standbys,
-            ),
+            limits=SessionLimits.of(self._config),
             terms=request.terms(self.model, self._holders.page_key),
             token_ids=request.token_ids,
             ends=self.model.session_ends(request),

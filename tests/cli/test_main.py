@@ -19,13 +19,20 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --invite --host --port --announce --key --device --dtype "
-    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
+    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
+    "--home --json",
     "bootstrap": "--join --invite --host --port --announce --key --home --json",
     "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs "
     "--stop --seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
     "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
     "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
+    "--draft --home --json",
+    "gateway keys add": "--rate --concurrent --home --json",
+    "gateway keys list": "--home --json",
+    "gateway keys remove": "--home --json",
+    "batch": "--model --join --invite --concurrent --draft --home --json",
     "demo": "--json",
     "status": "--join --invite --home --json",
     "keys show": "--key --home --json",
@@ -44,7 +51,10 @@ COMMANDS = {
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
-HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "numpy", "asyncio", "uvloop")
+HEAVY = (
+    *("torch", "transformers", "hivemind", "libp2p", "fastapi"),
+    *("rich", "numpy", "asyncio", "uvloop"),
+)
 
 
 def error_event(text: str) -> dict[str, object]:
