@@ -25,7 +25,7 @@ TOP_LEVEL = {
 MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
-    {"types", "version", "numerics"},
+    {"types", "version", "numerics", "trend"},
     {"errors"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "typer": {"cli"},
     "rich": {"cli"},
 }
-PURE = {"types", "numerics", "errors", "version", "wire", "routing", "plan"}
+PURE = {"types", "numerics", "errors", "version", "trend", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

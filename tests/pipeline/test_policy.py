@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pnode.pipeline.policy import MAX_AHEAD, PROBE_EVERY, PROBE_TOKENS, Policy, Trend
+from p2pnode.pipeline.policy import MAX_AHEAD, PROBE_EVERY, PROBE_TOKENS, Policy
 
 LOOP_S = 0.08
 
@@ -60,15 +60,3 @@ def test_steps_that_cost_much_each_want_larger_windows() -> None:
         dear.computed(1, tokens, 0.01 + 0.0001 * tokens)
     assert dear.window(0, LOOP_S) > cheap.window(0, LOOP_S)
     assert dear.interval_s(4) > 0.01
-
-
-def test_a_trend_follows_what_steps_cost() -> None:
-    trend = Trend()
-    assert trend.at(8) == 0.0
-    for tokens in (1, 4, 8, 2, 6) * 4:
-        trend.note(tokens, 0.01 + 0.002 * tokens)
-    assert trend.at(16) == pytest.approx(0.042)
-    single = Trend()
-    single.note(4, 0.01)
-    assert single.at(8) == pytest.approx(0.02), "no better is known than in proportion"
-    assert single.at(1) == pytest.approx(0.01)
