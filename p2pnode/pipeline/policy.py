@@ -32,8 +32,10 @@ OVERHEAD_S = 0.0005
 """Per step, beside its compute."""
 MAX_AHEAD = 64
 """Guesses that may be under way."""
-MIN_CHANCE = 0.02
-"""A guess that all those before it leave less likely is not sent."""
+MIN_CHANCE = 0.002, 0.02
+"""A guess that all those before it leave less likely is not sent: within these bounds, where the
+loop that it may save, times its chance, is `WORTH` of the time that it takes the slowest hop."""
+WORTH = 0.25
 
 
 @dataclass(slots=True)
@@ -83,7 +85,9 @@ class Policy:
     def window(self, num_ahead: int, loop_s: float) -> int:
         """How many tokens to guess next, when so many are under way; 0: none, it does not pay."""
         a = min(0.99, max(0.01, self.acceptance))
-        room = min(MAX_AHEAD, math.ceil(math.log(MIN_CHANCE) / math.log(a))) - num_ahead
+        least, most = MIN_CHANCE
+        chance = min(most, max(least, WORTH * self.interval_s(1) / loop_s))
+        room = min(MAX_AHEAD, math.ceil(math.log(chance) / math.log(a))) - num_ahead
         return max(0, min(room, self._size(loop_s)))
 
     def _size(self, loop_s: float) -> int:
