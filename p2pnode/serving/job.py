@@ -87,6 +87,11 @@ class Output:
     hidden: Tensor | None = None
     token_ids: tuple[int, ...] = ()
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the hidden states."""
+        return 0 if self.hidden is None else self.hidden.num_bytes
+
     def cut(self, stop: int) -> None:
         """Leave out the positions from ``stop`` on."""
         num_rows = max(0, stop - self.position)
