@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from p2pnode.errors import PeerError, PeerLost, PeerRefused
+from p2pnode.errors import BadConstraint, ModelFilesError, PeerError, PeerLost, PeerRefused
 from p2pnode.model.block import Block
+from p2pnode.model.chooser import Chooser
+from p2pnode.model.constraint import Constraints
+from p2pnode.model.mean import Mean
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
@@ -21,6 +24,7 @@ from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
+from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
 
 log = logging.getLogger(__name__)
@@ -62,6 +66,7 @@ class Places:
         self._prefixes = Prefixes()
         self._journal_room = 0
         """Bytes that journals may still grow by before all have to be counted."""
+        self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
 
     async def open(self, link: Link, message: Open) -> None:
@@ -71,19 +76,25 @@ class Places:
             "layer": message.layers.start,
             "epoch": message.epoch,
         }
+        session = None
         try:
             session = self._admit(link, message)
             self.sessions[session.key] = session
             self._on_event("session_opened", session)
+            session.chooser = await self._chooser(message)
             session.next = await self.next_link(message)
             await self._begin(session, message.pages)
         except PeerRefused as refused:
+            if session is not None:
+                self.free(session)
             reason, retry_after_s = str(refused), refused.retry_after_s
             reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
         except PeerError as error:
-            self.free(session)
-            reply(link, replies.fault(session, "unreachable", str(error), message.next))
+            if session is not None:
+                self.free(session)
+                reply(link, replies.fault(session, "unreachable", str(error), message.next))
         else:
+            self._protect()
             if not session.is_closed:
                 reply(link, Opened(**known, position=session.position))
 
@@ -97,7 +108,8 @@ class Places:
             if existing.client.peer != link.peer:
                 raise PeerRefused(self.links.peer, "the session belongs to another client")
             self.free(existing)
-        self._prefixes.shrink(self._admission.check(message, self.sessions.values()))
+        sessions = self.sessions.values()
+        self._prefixes.shrink(self._admission.check(message, link.peer, sessions))
         part = self._block.part(message.layers)
         try:
             cache = part.new_cache(message.max_tokens)
@@ -113,11 +125,23 @@ class Places:
             previous=message.previous,
             next=None,
             send_from=message.send_from,
-            sampling=message.sampling,
             token_ids=ids_of(message.token_ids),
             cache=cache,
+            mean=Mean() if message.pools else None,
             active_at=asyncio.get_running_loop().time(),
         )
+
+    async def _chooser(self, message: Open) -> Chooser | None:
+        """What chooses the session's tokens; raises PeerRefused for a constraint that it cannot."""
+        sampling, constraint = message.sampling, None
+        if sampling is None:
+            return None
+        if sampling.constraint:
+            try:
+                constraint = await self._constraints.compile(sampling.constraint)
+            except (BadConstraint, ModelFilesError) as error:
+                raise PeerRefused(self.links.peer, str(error)) from error
+        return Chooser(sampling, num_prompt=message.num_prompt, constraint=constraint)
 
     async def _begin(self, session: HopSession, pages: bytes) -> None:
         """Take over what an earlier session of the client has computed of these pages."""
@@ -152,6 +176,7 @@ class Places:
         if session.is_closed or message.epoch <= session.epoch:
             return None
         session.reroute(message, next_link, now=asyncio.get_running_loop().time())
+        self._protect()
         rerouted = Rerouted(
             session=session.id,
             layer=message.layer,
@@ -177,6 +202,10 @@ class Places:
                 self._prefixes.keep(session, message.pages, num_bytes=held, now=now)
             reply(link, replies.closed(session))
 
+    def close_thread(self) -> None:
+        """Compile no more constraints."""
+        self._constraints.close()
+
     def free_memory(self) -> None:
         """Forget what is only kept for later."""
         self._prefixes.shrink(0)
@@ -187,8 +216,17 @@ class Places:
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
             self._on_event("session_closed", session)
+            self._protect()
         if not self.sessions:
             self._all_gone.set()
+
+    def _protect(self) -> None:
+        """The connections that sessions need outlast those of a crowd."""
+        peers: set[PeerId | None] = set()
+        for session in self.sessions.values():
+            following = session.next.peer if session.next is not None else None
+            peers |= {session.client.peer, session.previous, following}
+        self.links.protect({peer for peer in peers if peer is not None})
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """A link has ended: free its client's sessions, tell the others' clients."""
