@@ -18,6 +18,8 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from p2pnode.dht.backend import (
     DHTID,
     P2P,
@@ -170,6 +172,8 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
                 return sent_at, await getattr(stub, method)(request)
             except (P2PDaemonError, P2PHandlerError) as error:
                 raise PeerLost(name, f"directory call failed: {str(error)[:200]!r}") from error
+            except DecodeError as error:
+                raise PeerMisbehaved(name, "answered a call with what is no message") from error
 
         try:
             sent_at, answer = await self._calls.run(name, call)
