@@ -1,6 +1,6 @@
 """The swarm through OpenAI's package: start ``p2pnode gateway`` beside a node first.
 
-    python examples/openai_client.py [http://127.0.0.1:8000]
+python examples/openai_client.py [http://127.0.0.1:8000]
 """
 
 import sys

@@ -18,6 +18,8 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.backend import (
     DHTID,
@@ -175,6 +177,8 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
                 answer = await getattr(stub, method)(request)
             except (P2PDaemonError, P2PHandlerError) as error:
                 raise PeerLost(name, f"directory call failed: {str(error)[:200]!r}") from error
+            except DecodeError as error:
+                raise PeerMisbehaved(name, "answered a call with what is no message") from error
             self._check_member(name)
             return sent_at, answer
 

@@ -53,7 +53,7 @@ class Handler:
         self._limits = limits
         self._requests = Requests()
         self._shadows = Shadows()
-        self._just_reported: set[Key] = set()
+        self._reporting: set[Key] = set()
 
     @property
     def sessions(self) -> dict[Key, HopSession]:
@@ -195,7 +195,7 @@ class Handler:
         elif session.finish(job, outcome):
             self._send(session, outcome)
             self._shadows.grew(session)
-            self.places.trim(session)
+            self.places.trim(session, outcome.num_bytes)
             self._progress(session)
 
     def _send(self, session: HopSession, output: Output | None = None) -> None:
@@ -233,17 +233,25 @@ class Handler:
 
     def _progress(self, session: HopSession) -> None:
         """Say how far we are: at once, but not more often than every `PROGRESS_INTERVAL_S`."""
-        if session.key not in self._just_reported:
-            self._just_reported.add(session.key)
-            reply(session.client, replies.progress(session))
-            loop = asyncio.get_running_loop()
-            loop.call_later(PROGRESS_INTERVAL_S, self._report, session, session.num_steps)
+        if session.key in self._reporting:
+            return
+        loop = asyncio.get_running_loop()
+        due_at = session.reported_at + PROGRESS_INTERVAL_S
+        if loop.time() >= due_at:
+            self._report(session)
+        else:
+            self._reporting.add(session.key)
+            loop.call_at(due_at, self._report_later, session)
 
-    def _report(self, session: HopSession, num_steps: int) -> None:
-        """Catch up with what was done since the last report."""
-        self._just_reported.discard(session.key)
-        if not session.is_closed and session.num_steps > num_steps:
-            self._progress(session)
+    def _report(self, session: HopSession) -> None:
+        session.reported_at = asyncio.get_running_loop().time()
+        reply(session.client, replies.progress(session))
+
+    def _report_later(self, session: HopSession) -> None:
+        """What was done since the last report."""
+        self._reporting.discard(session.key)
+        if not session.is_closed:
+            self._report(session)
 
     def _pass_on(self, link: Link, message: Fault) -> None:
         """Our next hop cannot go on: its client may not be able to hear it from there."""

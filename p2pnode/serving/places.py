@@ -69,6 +69,8 @@ class Places:
         self._worker = worker
         self._quotas = quotas
         self._prefixes = Prefixes()
+        self._journal_room = 0
+        """Bytes that journals may still grow by before all have to be counted."""
         self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
 
@@ -159,6 +161,7 @@ class Places:
         num_tokens = min(num_tokens, session.max_tokens)
         await self._worker.do(lambda: session.cache.copy_from(kept.cache, num_tokens))
         session.begin_at(num_tokens, kept.journal)
+        self.trim(session, session.journal.num_bytes)
 
     async def next_link(self, message: Open | Reroute | Shadow) -> Link | None:
         """The link to the next hop that a message names; raises PeerError."""
@@ -247,15 +250,18 @@ class Places:
             if session.shadowing is not None and session.shadowing.link is link:
                 session.shadowing = None
 
-    def trim(self, session: HopSession) -> None:
-        """Keep the journals within their bounds; the largest one gives way."""
+    def trim(self, session: HopSession, grown_bytes: int) -> None:
+        """Keep the journals within their bounds, after one has grown; the largest gives way."""
         limits = self._limits
         session.journal.trim(limits.journal_bytes)
-        excess = sum(each.journal.num_bytes for each in self.sessions.values())
-        excess -= limits.journals_bytes
-        if excess > 0:
+        self._journal_room -= grown_bytes
+        if self._journal_room >= 0:
+            return
+        held = sum(each.journal.num_bytes for each in self.sessions.values())
+        self._journal_room = limits.journals_bytes - held
+        if self._journal_room < 0:
             largest = max(self.sessions.values(), key=lambda each: each.journal.num_bytes)
-            largest.journal.trim(max(0, largest.journal.num_bytes - excess))
+            largest.journal.trim(max(0, largest.journal.num_bytes + self._journal_room))
 
     async def drain(self, within_s: float) -> None:
         """Leave: refuse new sessions, ask clients to move theirs, wait until all have gone.
