@@ -24,6 +24,7 @@ from p2pnode.bench.http_fuzz import can_fuzz, fuzz
 from p2pnode.bench.loopback import Chain, local_chain
 from p2pnode.bench.parts import Part, Setup
 from p2pnode.bench.result import Row, at_most, figure
+from p2pnode.bench.strangers import strangers
 from p2pnode.bench.timing import Timing
 from p2pnode.client.client import Client
 from p2pnode.client.events import Token
@@ -165,4 +166,5 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("gateway_ttft_ms", over_library),
     ("idle_sse_mb_200", idle_streams),
     ("schemathesis", fuzzed),
+    ("strangers_in", strangers),
 )

@@ -6,6 +6,7 @@ outside could show there. The same with real processes is part of the tests.
 
 from __future__ import annotations
 
+from p2pnode.bench.parts import Setup
 from p2pnode.bench.resilience_rows import with_remark
 from p2pnode.bench.resilience_simulated import in_thread
 from p2pnode.bench.result import Row, at_most
@@ -13,8 +14,9 @@ from p2pnode.lab.strangers import strangers_in
 from p2pnode.lab.virtual_time import run_virtual
 
 
-async def strangers() -> list[Row]:
+async def strangers(setup: Setup) -> list[Row]:
     """The row."""
+    setup.note("strangers at every door")
     tried = await in_thread(lambda: run_virtual(strangers_in()))
     inside = [f"{case} by {door}" for (door, case), is_in in tried.items() if is_in]
     row = at_most("strangers_in", [float(len(inside))], "got in", 0.0)

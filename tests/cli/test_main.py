@@ -43,7 +43,7 @@ COMMANDS = {
     "model check": "--wire --quant --text --home --json",
     "plan": "--vram --bandwidth --rtt --uplink --context --batch --dtype --quant --swarm --watts "
     "--price-kwh --cloud-price --join --home --json",
-    "top": "--join --home --json",
+    "top": "--join --invite --home --json",
     "service install": "--system --dry-run --home --json",
     "service status": "--system --json",
     "service remove": "--system --json",
