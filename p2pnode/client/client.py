@@ -22,6 +22,7 @@ from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Times, done
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
+from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
@@ -80,7 +81,8 @@ class Client:
         self._reader: SwarmReader
         self._gossip: Gossip
         self.model: ClientModel
-        """The model in use; set by ``async with``."""
+        """The model in use; set by ``async with``, as is ``seen``."""
+        self.seen: SwarmSeen
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -93,6 +95,7 @@ class Client:
                 members=lambda: self._reader.view(max_age_s=READ_EVERY_S),
                 wall_clock=config.wall_clock,
                 on_change=self._on_health,
+                max_neighbours=config.gossip_neighbours,
             )
             self._reader = SwarmReader(
                 joined.directory,
@@ -100,6 +103,7 @@ class Client:
                 monotonic=asyncio.get_running_loop().time,
                 health=gossip.snapshot,
             )
+            self.seen = SwarmSeen(self._reader, gossip, self._experience)
             self._links = await stack.enter_async_context(
                 Links(
                     joined.transport,
@@ -172,7 +176,7 @@ class Client:
         session = self._session(router, prompt_ids, max_tokens, sampling, drafter)
         chain: Chain | None = None
         try:
-            async with session:
+            async with self.seen.runs.entry(session, times), session:
                 for index in range(len(prompt_ids), len(prompt_ids) + max_tokens):
                     token_id = await session.next_token()
                     times.note(clock())

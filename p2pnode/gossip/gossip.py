@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 JITTER = 0.2
 MAX_NEIGHBOURS = 24
-MAX_CLIENT_NEIGHBOURS = 4
 NUM_INTRODUCTIONS = 3
 READ_EVERY_S = 20.0
 READ_PER_PEER_S = 0.3
@@ -60,11 +59,11 @@ class Gossip:
         describe: Callable[[], Health] | None = None,
         on_change: OnChange | None = None,
         rng: random.Random | None = None,
+        max_neighbours: int = MAX_NEIGHBOURS,
     ) -> None:
-        most = MAX_CLIENT_NEIGHBOURS if sign is None else MAX_NEIGHBOURS
         # Seeded by the key: different at each peer, the same in each run of a scenario.
         self._rng = rng or random.Random(peer)
-        self._core = Core(peer, sign, self._rng, max_neighbours=most)
+        self._core = Core(peer, sign, self._rng, max_neighbours=max_neighbours)
         self._members = members
         self._wall_clock = wall_clock
         self._describe = describe

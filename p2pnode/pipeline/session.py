@@ -29,6 +29,7 @@ from p2pnode.pipeline.roles import Ends, Forgot, Router, SessionLimits
 from p2pnode.pipeline.spares import keep_warm
 from p2pnode.pipeline.speculation import Drafter, Speculation
 from p2pnode.pipeline.standbys import Standbys
+from p2pnode.pipeline.times import StepTimes, step_times
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
@@ -111,6 +112,11 @@ class ChainSession:
     def hedges(self) -> int:
         """How many steps standbys were asked to do as well."""
         return self._standbys.num_hedges
+
+    @property
+    def step_times(self) -> tuple[StepTimes, ...]:
+        """Where the time of a step goes, hop by hop."""
+        return step_times(self.hops, self._waiting.heard_s())
 
     async def __aenter__(self) -> Self:
         return self
