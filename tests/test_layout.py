@@ -49,6 +49,13 @@ MAY_IMPORT = {
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "fastapi": {"gateway"},
+    "starlette": {"gateway"},
+    "pydantic": {"gateway"},
+    "pydantic_core": {"gateway"},
+    "uvicorn": {"gateway"},
+    "prometheus_client": {"gateway"},
+    "opentelemetry": {"gateway"},
 }
 PURE = {"types", "numerics", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}

@@ -27,6 +27,7 @@ from p2pnode.cli import (
     bootstrap,
     chat,
     demo,
+    gateway,
     generate,
     keys,
     lab,
@@ -71,7 +72,7 @@ def p2pnode(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(USAGE)
-    is_node = context.invoked_subcommand in ("serve", "bootstrap")
+    is_node = context.invoked_subcommand in ("serve", "bootstrap", "gateway")
     log.setup("debug" if debug else "info" if is_node else "error")
 
 
@@ -79,6 +80,7 @@ app.command()(serve.serve)
 app.command()(bootstrap.bootstrap)
 app.command()(generate.generate)
 app.command()(chat.chat)
+app.add_typer(gateway.app, name="gateway")
 app.command()(demo.demo)
 app.command()(status.status)
 app.add_typer(keys.app, name="keys")

@@ -32,10 +32,10 @@ from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
 from p2pnode.routing.needs import Held
-from p2pnode.swarm.network import Network
+from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
+from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling, SwarmView
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
 
@@ -75,8 +75,8 @@ class Client:
         self._session_type = ChainSession
         self._experience = Experience()
         self._holders = Holders(is_on=self._config.keeps_prefixes)
-        self._stack = AsyncExitStack()
-        self._tasks: Tasks
+        self._stack, self._tasks = AsyncExitStack(), Tasks()
+        self._joined: Joined
         self._links: Links
         self._reader: SwarmReader
         self._gossip: Gossip
@@ -87,7 +87,7 @@ class Client:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             network = self._network or real_network(self._config)
-            joined = await stack.enter_async_context(network.join())
+            joined = self._joined = await stack.enter_async_context(network.join())
             config = self._config
             gossip = self._gossip = Gossip(
                 joined.transport.peer,
@@ -114,7 +114,7 @@ class Client:
                     control_events=gossip,
                 )
             )
-            self._tasks = await stack.enter_async_context(Tasks())
+            await stack.enter_async_context(self._tasks)
             self._tasks.start(gossip.run(self._links), name="gossip")
             self.model = await find_client_model(
                 self._reader,
@@ -135,6 +135,14 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def view(self) -> SwarmView:
+        """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
+        return await self._reader.view()
+
+    async def wait_closed(self) -> None:
+        """Return never while the network works; raises DaemonDied when it has failed for good."""
+        await self._joined.transport.wait_closed()
 
     async def generate(self, prompt: Prompt, **options: Any) -> Done:
         """The whole answer at once; takes what `stream` takes and raises what it raises."""
@@ -158,10 +166,9 @@ class Client:
     ) -> AsyncGenerator[Event, None]:
         """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
 
-        prompt: text, token ids, or chat messages; drafter: guesses ahead, in the place of the
-        client's own. Closing the iterator (or cancelling the task)
-        frees every hop at once. Raises BadRequest, PromptTooLong, or NoChain, which then carries
-        the text so far.
+        drafter: guesses ahead, in the place of the client's own
+        Closing the iterator (or cancelling the task) frees every hop at once. Raises BadRequest,
+        PromptTooLong, or NoChain, which then carries the text so far.
         """
         clock = asyncio.get_running_loop().time
         times = Times(clock())

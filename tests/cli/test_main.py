@@ -26,6 +26,8 @@ COMMANDS = {
     "--explain --home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "gateway": "--model --join --host --port --tls-cert --tls-key --allow-anyone --draft "
+    "--home --json",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
@@ -33,7 +35,7 @@ COMMANDS = {
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
-HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "numpy", "asyncio", "uvloop")
+HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "fastapi", "numpy", "asyncio", "uvloop")
 
 
 def error_event(text: str) -> dict[str, object]:
