@@ -33,6 +33,9 @@ Open = Annotated[
     ),
 ]
 
+NUM_NEIGHBOURS = 24
+"""As a node has: who watches a swarm hears of a death at once."""
+
 app = typer.Typer(
     help="Answer HTTP requests in OpenAI's shape through the swarm.",
     rich_markup_mode=None,
@@ -62,7 +65,9 @@ def gateway(
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together")
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
-    config = ClientConfig(swarm=swarm, cache=swarm.home.cache, draft=draft)
+    config = ClientConfig(
+        swarm=swarm, cache=swarm.home.cache, draft=draft, gossip_neighbours=NUM_NEIGHBOURS
+    )
     from p2pnode.cli.gateway_face import Listening, run_gateway  # heavy: torch, fastapi
 
     listening = Listening(host=host, port=port, tls=tls, allows_anyone=allow_anyone)

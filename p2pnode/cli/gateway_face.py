@@ -11,6 +11,7 @@ from p2pnode.cli.run import Signals, run_async
 from p2pnode.client.client import Client
 from p2pnode.config import ClientConfig
 from p2pnode.gateway.app import make_app
+from p2pnode.gateway.feed import Feed, GatewaySource
 from p2pnode.gateway.gateway import Gateway
 from p2pnode.gateway.server import listening
 from p2pnode.gateway.settings import GatewaySettings
@@ -42,8 +43,11 @@ async def serve_http(
             gateway.run(lambda: Client(model=model, config=config), joined), name="gateway"
         )
         await joined.wait()
-        async with listening(make_app(gateway), where.host, where.port, tls=where.tls) as url:
+        feed = Feed(GatewaySource(gateway))
+        tasks.start(feed.run(), name="feed")
+        app = make_app(gateway, feed)
+        async with listening(app, where.host, where.port, tls=where.tls) as url:
             name = gateway.client.model.spec.name
             output.event("listening", url=url, model=name)
-            output.say(f"listening  {url}/v1 for {name}; Ctrl-C ends")
+            output.say(f"listening  {url}/v1 for {name}, status page {url}/; Ctrl-C ends")
             await asyncio.wait([running])

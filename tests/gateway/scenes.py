@@ -50,7 +50,10 @@ class SceneSource:
             "has_chat_template": self.has_chat_template,
             "why_not": self.why_not,
         }
-        return {**picture(view, seen=self.seen, rtts_s=self.rtts_s, max_peers=256), "gateway": about}
+        return {
+            **picture(view, seen=self.seen, rtts_s=self.rtts_s, max_peers=256),
+            "gateway": about,
+        }
 
     def requests(self) -> dict[str, Any]:
         """See `Source.requests`."""
@@ -122,7 +125,7 @@ def spotless(peer: PeerId) -> PeerSeen:
 def run(source: SceneSource, *hops: tuple[int, str], outcome: str = "running") -> dict[str, Any]:
     """A request through the peers of these numbers, with these layers."""
     return {
-        "id": f"{len(source.runs):02x}ab34cd56ef7890",
+        "id": f"{hops[0][0]:x}a7b34cd56ef7890",
         "outcome": outcome,
         "prompt_tokens": 12,
         "num_tokens": 84,

@@ -15,7 +15,7 @@ export function useModel(gateway) {
   if (model === gateway.model && isChat === gateway.has_chat_template) return;
   model = gateway.model;
   isChat = gateway.has_chat_template;
-  put($("chat-title"), isChat || !model ? "Ask the swarm" : "Let the swarm go on");
+  put($("chat-title"), isChat || !model ? "Ask the swarm" : "Write with the swarm");
   put($("prompt-label"), isChat ? "Your message" : "The beginning of a text");
   $("prompt").placeholder = isChat ? "Ask something" : "Once upon a time";
 }
@@ -34,13 +34,13 @@ export function startChat() {
   $("clear").onclick = () => {
     running?.abort();
     messages = [];
-    $("talk").replaceChildren();
+    for (const turn of $("talk").querySelectorAll(".turn")) turn.remove();
     $("clear").hidden = true;
   };
 }
 
 async function send() {
-  const text = $("prompt").value || ($("talk").childElementCount ? "" : $("prompt").placeholder);
+  const text = $("prompt").value || ($("talk").querySelector(".turn") ? "" : $("prompt").placeholder);
   if (!text.trim() || running) return;
   $("prompt").value = "";
   const answer = begin(text);

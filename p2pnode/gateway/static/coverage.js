@@ -5,8 +5,8 @@ import { count, layers, range, short } from "./format.js";
 import { healthOf, heldBy, inWords } from "./swarm.js";
 
 /** `hops`: of the request that is shown. */
-export function showCoverage(kind, hops) {
-  put($("coverage-says"), says(kind));
+export function showCoverage(swarm, kind, hops) {
+  put($("coverage-says"), swarm.gateway.why_not ? "The gateway is in no swarm at the moment." : says(kind));
   set($("coverage-says"), "data-state", state(kind));
   $("map").hidden = !kind;
   if (!kind) return;
@@ -24,10 +24,11 @@ export function showCoverage(kind, hops) {
     set(node, "data-depth", each.num);
   });
   keyed($("bars"), kind.peers, (peer) => peer.peer, row, (node, peer) => updateRow(node, peer, total, hops));
-  keyed($("ticks"), ticks(total), (layer) => layer, (layer) => el("span", { text: `${layer}` }), (node, layer) =>
+  const step = stepOf(total);
+  const ticks = Array.from({ length: Math.ceil(total / step) }, (_, index) => index * step);
+  keyed($("ticks"), ticks, (layer) => layer, (layer) => el("span", { text: `${layer}` }), (node, layer) =>
     place(node, layer, layer + 1, total));
-  $("map").style.setProperty("--cell", `${100 / total}%`);
-  set($("map"), "data-fine", total > 64);
+  $("map").style.setProperty("--cell", `${(100 * step) / total}%`);
 }
 
 function state(kind) {
@@ -81,10 +82,7 @@ function updateRow(node, peer, total, hops) {
   put(words, `Peer ${short(peer.peer)}, layers ${layers(held)}, ${health.text}${role}`);
 }
 
-/** Numbers under the map: about eight, at even distances. */
-function ticks(total) {
-  const step = [1, 2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 50, 100, 200, 500, 1000, 2000].find((each) => total / each <= 10);
-  const found = [];
-  for (let layer = 0; layer < total; layer += step ?? total) found.push(layer);
-  return found;
+/** The distance of the lines and numbers: about ten of them. */
+function stepOf(total) {
+  return [1, 2, 3, 4, 5, 8, 10, 16, 20, 25, 50, 100, 200, 500].find((step) => total / step <= 10) ?? 1000;
 }

@@ -59,12 +59,15 @@ export function place(node, start, stop, total) {
   node.style.setProperty("width", share(stop - start));
 }
 
-/** Makes the children of `parent` those of `items`, by key: what stays, stays the same element. */
+/** Makes the children of `parent` those of `items`, one per key: what stays, stays the same element. */
 export function keyed(parent, items, keyOf, create, update) {
   const before = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  const seen = new Set();
   let next = parent.firstElementChild;
   for (const item of items) {
     const key = String(keyOf(item));
+    if (seen.has(key)) continue;
+    seen.add(key);
     let node = before.get(key);
     if (node) before.delete(key);
     else {

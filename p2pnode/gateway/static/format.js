@@ -13,7 +13,8 @@ export function count(value) {
 
 export function rate(value) {
   if (!isKnown(value)) return NONE;
-  return value >= 100 ? count(Math.round(value)) : value.toFixed(1);
+  if (value >= 100 || Number.isInteger(value)) return count(Math.round(value));
+  return value.toFixed(1);
 }
 
 export function time(seconds) {

@@ -34,7 +34,7 @@ function draw() {
   showNotice();
   showSummary(swarm, kind);
   showRequests(runs, draw);
-  showCoverage(kind, shownRun(runs)?.hops ?? []);
+  showCoverage(swarm, kind, shownRun(runs)?.hops ?? []);
   showPeers(swarm, kind);
   put($("software"), safe(swarm.gateway.software, 40));
 }

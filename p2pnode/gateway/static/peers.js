@@ -12,7 +12,7 @@ export function showPeers(swarm, kind) {
   keyed($("peer-rows"), peers, (peer) => peer.peer, row, update);
   $("peers").querySelector("table").hidden = !peers.length;
   $("peers-none").hidden = peers.length > 0;
-  put($("peers-none"), swarm.gateway.why_not ? "" : "No peer is here yet.");
+  put($("peers-none"), swarm.gateway.why_not ? "Who is there is not known now." : "No peer is here yet.");
   const more = swarm.num_peers - swarm.peers.length;
   put($("peers-more"), more > 0 ? `and ${plural(more, "peer")} more` : "");
 }
@@ -52,7 +52,7 @@ function update(node, peer) {
 
 function troubles(peer) {
   const errors = Object.entries(peer.health?.errors ?? {}).slice(0, 2);
-  return errors.map(([kind, number]) => `${count(number)} ${safe(kind, 24)}`).join(", ");
+  return errors.map(([kind, number]) => `${count(number)} × ${safe(kind, 24)}`).join(", ");
 }
 
 function showMemory(cell, peer) {
@@ -66,7 +66,7 @@ function showMemory(cell, peer) {
 
 function standing(seen) {
   if (!seen) return [NONE, "unknown"];
-  const failures = Object.entries(seen.failures).map(([kind, number]) => `${count(number)} ${safe(kind, 16)}`);
+  const failures = Object.entries(seen.failures).map(([kind, number]) => `${count(number)} × ${safe(kind, 16)}`);
   if (!failures.length) return ["spotless", null];
   const backs = seen.back_off_s > 0 ? `, backs off ${time(seen.back_off_s)}` : "";
   return [failures.slice(0, 2).join(", ") + backs, seen.score >= 1 ? "bad" : "thin"];

@@ -68,6 +68,7 @@ export function tickRate() {
 
 function drawLine(most) {
   const chart = $("spark");
+  set(chart, "data-flat", most === 0);
   const height = (value) => 40 - 36 * (most > 0 ? value / most : 0);
   const points = history.map((value, index) => `${index},${height(value).toFixed(1)}`).join(" ");
   set(chart, "viewBox", `0 0 ${SECONDS - 1} 42`);
