@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +17,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from p2pnode.client.defaults import default_config, real_network
-from p2pnode.client.events import ChainChosen, Done, Event, Token
+from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
-from p2pnode.client.outcome import Times, done
+from p2pnode.client.outcome import Answer
+from p2pnode.client.request import Prompt as Prompt
+from p2pnode.client.request import Request, read_request
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
-from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
+from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
@@ -42,9 +44,6 @@ from p2pnode.wire.messages import Draining
 log = logging.getLogger(__name__)
 
 LEFT_FOR_S = 60.0
-
-Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
-"""Text, token ids, or chat messages (mappings with ``role`` and ``content``)."""
 
 
 class Client:
@@ -163,63 +162,53 @@ class Client:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         drafter: Drafter | None = None,
+        resume_from: Sequence[int] = (),
     ) -> AsyncGenerator[Event, None]:
         """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
 
-        drafter: guesses ahead, in the place of the client's own
-        Closing the iterator (or cancelling the task) frees every hop at once. Raises BadRequest,
-        PromptTooLong, or NoChain, which then carries the text so far.
+        prompt: text, token ids, or chat messages; drafter: guesses ahead, in the place of the
+        client's own. resume_from: tokens of the answer that the caller has (`NoChain.token_ids`);
+        the answer goes on as if it had never been cut, `Done` has all of it. max_tokens: of the
+        whole answer. Closing the iterator (or cancelling the task) frees every hop at once.
+        Raises BadRequest, PromptTooLong, or NoChain, which then carries the answer so far.
         """
-        clock = asyncio.get_running_loop().time
-        times = Times(clock())
-        prompt_ids = self.model.encode(prompt)
-        max_tokens = self._room(len(prompt_ids), max_tokens)
-        text = self.model.codec.stream(prompt_ids, stop)
-        pieces: list[str] = []
-        finish_reason = "length"
-        router = self._router(self._holders.find(prompt_ids, max_tokens))
-        sampling = sampling or Sampling()
-        drafter = drafter or self.model.drafter(sampling)
-        session = self._session(router, prompt_ids, max_tokens, sampling, drafter)
+        clock, began = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
+        request = read_request(
+            self.model,
+            prompt,
+            max_tokens=max_tokens,
+            most_tokens=self._config.max_new_tokens,
+            sampling=sampling,
+            stop=stop,
+            resume_from=resume_from,
+        )
+        answer = Answer(self.model, request, began)
+        router = self._router(self._holders.find(request.token_ids, max(1, request.num_left)))
+        session = self._session(router, request, drafter or self.model.drafter(request.sampling))
         chain: Chain | None = None
         try:
-            async with self.seen.runs.entry(session, times), session:
-                for index in range(len(prompt_ids), len(prompt_ids) + max_tokens):
-                    token_id = await session.next_token()
-                    times.note(clock())
+            async with self.seen.runs.entry(session, answer.times), session:
+                while not answer.finish_reason:
+                    chosen = await session.next_token()
                     if session.chain is not None and session.chain is not chain:
                         chain = session.chain
                         yield ChainChosen(chain, session.failovers, router.explain())
-                    is_end = token_id in self.model.codec.eos_token_ids
-                    pieces.append("" if is_end else text.push(token_id))
-                    yield Token(index, token_id, pieces[-1])
-                    if is_end or text.stopped:
-                        finish_reason = "stop"
-                        break
-            pieces.append(text.finish())
-            end = done(session, self._links, len(prompt_ids), "".join(pieces), finish_reason, times)
-            yield replace(end, peers=router.peers_seen())
+                    yield answer.take(chosen, clock())
+            yield replace(answer.done(session, self._links), peers=router.peers_seen())
         except NoChain as error:
-            error.text = "".join(pieces) + text.finish()
-            error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
+            error.text = answer.finish()
+            error.token_ids = tuple(session.token_ids[len(request.prompt_ids) :])
             raise
         finally:
             self._holders.note(session.kept_pages, session.chain)
             del self._sessions[session.id]
 
-    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """How many tokens to make at most."""
-        limit = self.model.spec.max_positions
-        if prompt_tokens == 0:
-            raise BadRequest("the prompt is empty; give at least one character")
-        if prompt_tokens >= limit:
-            what = f"the prompt has {prompt_tokens} tokens"
-            raise PromptTooLong(f"{what}, {self.model.spec.name} holds {limit}; shorten it")
-        if max_tokens is None:
-            return min(self._config.max_new_tokens, limit - prompt_tokens)
-        if max_tokens < 1:
-            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
-        return min(max_tokens, limit - prompt_tokens)
+    async def embed(self, texts: Sequence[Prompt]) -> list[Embedding]:
+        """The mean of the last hidden states of each text, after the model's final norm.
+
+        Raises BadRequest, PromptTooLong, NoChain.
+        """
+        raise BadRequest("embeddings are not served yet")
 
     def _router(self, held: Held) -> SwarmRouter:
         config = self._config
@@ -243,9 +232,7 @@ class Client:
     def _session(
         self,
         router: SwarmRouter,
-        prompt: list[int],
-        max_tokens: int,
-        sampling: Sampling,
+        request: Request,
         drafter: Drafter | None,
     ) -> ChainSession:
         config = self._config
@@ -263,9 +250,9 @@ class Client:
                 close_timeout_s=config.close_timeout_s,
                 has_standbys=config.standbys,
             ),
-            sampling=sampling,
-            prompt=prompt,
-            max_new_tokens=max_tokens,
+            sampling=request.sampling,
+            prompt=request.token_ids,
+            max_new_tokens=request.num_left,
             ends=self.model.ends,
             drafter=drafter,
             page_key=self._holders.page_key,

@@ -87,6 +87,10 @@ class TextCodec:
         stream = TextStream(self._pieces, (), ())
         return "".join([*map(stream.push, token_ids), stream.finish()])
 
+    def shown(self, token_id: int) -> str:
+        """What one token stands for in the middle of a text; special ones by their names."""
+        return self._pieces.shown(token_id)
+
     def stream(self, prompt_ids: Sequence[int], stops: Sequence[str] = ()) -> TextStream:
         """Decode an answer token by token, as the continuation of its prompt.
 

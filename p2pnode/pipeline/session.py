@@ -32,7 +32,7 @@ from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.times import StepTimes, step_times
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
+from p2pnode.types import Chain, Chosen, ModelSpec, Sampling, Tensor
 from p2pnode.wire.messages import SESSION_BYTES, Cut, Step
 from p2pnode.wire.pages import names_of
 
@@ -131,7 +131,7 @@ class ChainSession:
 
     # --- the main loop: one call, one token
 
-    async def next_token(self) -> int:
+    async def next_token(self) -> Chosen:
         """The next token of the answer, after as many steps as that takes.
 
         Raises NoChain when some layers have nobody left, PromptTooLong when there is no room.
@@ -149,7 +149,7 @@ class ChainSession:
             except PeerError as error:
                 self._blame(error)
         self._num_given += 1
-        return self.line.tokens[self._num_given - 1]
+        return Chosen(self.line.tokens[self._num_given - 1])
 
     async def _feed(self) -> None:
         """Send the first hop every known token that it has not been sent, in chunks."""
