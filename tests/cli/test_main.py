@@ -35,7 +35,17 @@ COMMANDS = {
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
-HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "fastapi", "numpy", "asyncio", "uvloop")
+HEAVY = (
+    "torch",
+    "transformers",
+    "hivemind",
+    "libp2p",
+    "rich",
+    "fastapi",
+    "numpy",
+    "asyncio",
+    "uvloop",
+)
 
 
 def error_event(text: str) -> dict[str, object]:
