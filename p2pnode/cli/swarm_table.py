@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from p2pnode.cli.output import Output
+from p2pnode.client.peers import Observed
 from p2pnode.client.picture import in_order, picture
 from p2pnode.config import ClientConfig
 from p2pnode.log import escape
@@ -24,7 +25,8 @@ async def read_swarm(config: ClientConfig) -> SwarmView:
 
 def show(view: SwarmView, *, now: float, output: Output) -> None:
     """Print a swarm; ``now`` is seconds since the epoch."""
-    peers, found = in_order(view), picture(view)
+    peers = in_order(view)
+    found = picture(Observed(view=view, seen=(), rtts_s={}))
     for fields, announcement in zip(found["peers"], peers, strict=True):
         fields |= _whereabouts(announcement, now)
     output.result(found)

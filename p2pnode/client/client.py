@@ -21,6 +21,7 @@ from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
+from p2pnode.client.peers import Observed
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, read_request
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
@@ -74,7 +75,8 @@ class Client:
         self._session_type = ChainSession
         self._experience = Experience()
         self._holders = Holders(is_on=self._config.keeps_prefixes)
-        self._stack, self._tasks = AsyncExitStack(), Tasks()
+        self._stack = AsyncExitStack()
+        self._tasks: Tasks
         self._joined: Joined
         self._links: Links
         self._reader: SwarmReader
@@ -113,7 +115,7 @@ class Client:
                     control_events=gossip,
                 )
             )
-            await stack.enter_async_context(self._tasks)
+            self._tasks = await stack.enter_async_context(Tasks())
             self._tasks.start(gossip.run(self._links), name="gossip")
             self.model = await find_client_model(
                 self._reader,
@@ -138,6 +140,11 @@ class Client:
     async def view(self) -> SwarmView:
         """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
         return await self._reader.view()
+
+    async def observe(self) -> Observed:
+        """The swarm, and what was seen of it from here; raises JoinFailed."""
+        await self.view()
+        return self.seen.observed()
 
     async def wait_closed(self) -> None:
         """Return never while the network works; raises DaemonDied when it has failed for good."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from p2pnode.client.experience import Experience
-from p2pnode.client.peers import peers_seen
+from p2pnode.client.peers import Observed, observed
 from p2pnode.client.picture import picture
 from p2pnode.client.runs import Runs
 from p2pnode.gossip.gossip import Gossip
@@ -27,13 +27,11 @@ class SwarmSeen:
         """Have the directory read where the last reading is older; raises JoinFailed."""
         await self._reader.view(max_age_s=max_age_s)
 
-    def picture(self, *, max_peers: int | None = None) -> dict[str, Any]:
-        """See `client.picture`: of the last reading, and what gossip and we ourselves know now."""
+    def observed(self) -> Observed:
+        """The last reading, and what gossip and we ourselves know now."""
         view, now = self._reader.known(), asyncio.get_running_loop().time()
-        measured = {a.peer: self._gossip.rtt_s(a.peer) for a in view.announcements}
-        return picture(
-            view,
-            seen=peers_seen(self._experience.reputation, view, now),
-            rtts_s={peer: rtt_s for peer, rtt_s in measured.items() if rtt_s is not None},
-            max_peers=max_peers,
-        )
+        return observed(view, self._experience.reputation, self._gossip.rtt_s, now)
+
+    def picture(self, *, max_peers: int | None = None) -> dict[str, Any]:
+        """The same as JSON (`client.picture`)."""
+        return picture(self.observed(), max_peers=max_peers)

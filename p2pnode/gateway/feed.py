@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from p2pnode.client.runs import Run
@@ -31,7 +31,6 @@ READ_PER_PEER_S = 0.02
 MAX_PEERS = 256
 """More are counted, not shown."""
 SWARM, REQUESTS = "swarm", "requests"
-PING = b": alive\n\n"
 
 
 class Source(Protocol):
@@ -123,10 +122,8 @@ def _run(run: Run) -> dict[str, Any]:
 class Feed:
     """The newest events, and the viewers that wait for the next ones."""
 
-    def __init__(self, source: Source, *, ping_s: float = 15.0) -> None:
-        """ping_s: after so much silence a comment is sent."""
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._ping_s = ping_s
         self._events: dict[str, tuple[int, bytes]] = {}
         """By kind: its number, and the bytes of the event."""
         self._num_told = 0
@@ -149,7 +146,7 @@ class Feed:
             tasks.start(self._tell(), name="feed-tell")
             await tasks.wait()
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """What one viewer is sent: what is known now, and then what is new."""
         seen: dict[str, int] = {}
         self._num_viewers += 1
@@ -161,11 +158,7 @@ class Feed:
                     if seen.get(kind) != number:
                         seen[kind] = number
                         yield event
-                try:
-                    async with asyncio.timeout(self._ping_s):
-                        await following.wait()
-                except TimeoutError:
-                    yield PING
+                await following.wait()
         finally:
             self._num_viewers -= 1
             if not self._num_viewers:

@@ -12,6 +12,9 @@ from starlette.requests import HTTPConnection
 from p2pnode.client.client import Client
 from p2pnode.errors import P2PNodeError
 from p2pnode.gateway.errors import RETRY_NO_CHAIN_S, ApiError
+from p2pnode.gateway.limits import Limits
+from p2pnode.gateway.metrics import Metrics
+from p2pnode.gateway.resume import Resumable
 from p2pnode.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -23,8 +26,15 @@ class Gateway:
     """The client that answers, and the rules for whom; `app.make_app` puts HTTP around it."""
 
     def __init__(self, settings: GatewaySettings, client: Client | None = None) -> None:
-        """client: one that is entered already; without it `run` brings one."""
+        """client: one that is entered already; without it `run` brings one.
+
+        To be made within an event loop.
+        """
         self.settings = settings
+        clock = asyncio.get_running_loop().time
+        self.limits = Limits(settings, clock)
+        self.metrics = Metrics()
+        self.resumable = Resumable(settings.max_resumable, settings.resume_for_s, clock)
         self._client = client
         self.why_not = "" if client else "not joined yet"
         """Why there is no client; empty while there is one."""
@@ -37,6 +47,10 @@ class Gateway:
             status, again_s = HTTPStatus.SERVICE_UNAVAILABLE, RETRY_NO_CHAIN_S
             raise ApiError(status, "not_joined", what, retry_after_s=again_s)
         return self._client
+
+    def check_joined(self) -> None:
+        """Raises ApiError (503) while there is no client."""
+        _ = self.client
 
     async def run(self, make_client: Callable[[], Client], joined: asyncio.Event) -> None:
         """Be in the swarm until cancelled; sets ``joined`` when we are, for the first time.

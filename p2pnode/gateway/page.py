@@ -12,10 +12,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from p2pnode.gateway.errors import ApiError
 from p2pnode.gateway.feed import Feed
+from p2pnode.gateway.gateway import gateway_of
+from p2pnode.gateway.sse import EventStream
 
 STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
@@ -43,7 +45,7 @@ RETRY_S = 5.0
 
 
 def make_router(feed: Feed) -> APIRouter:
-    """``/``, ``/page/FILE`` and ``/swarm/events``; they are for people, not part of the API."""
+    """``/``, ``/static/FILE`` and ``/swarm/events``; they are for people, not part of the API."""
     router = APIRouter(include_in_schema=False)
     files = {file.name: _File(file) for file in STATIC.iterdir() if file.suffix in MEDIA_TYPES}
 
@@ -51,21 +53,25 @@ def make_router(feed: Feed) -> APIRouter:
     async def index(request: Request) -> Response:
         return files[INDEX].answer(request)
 
-    @router.get("/page/{name}")
+    @router.get("/static/{name}")
     async def file(request: Request, name: str) -> Response:
         if name not in files:
             raise ApiError(HTTPStatus.NOT_FOUND, "not_found", "the page has no such file")
         return files[name].answer(request)
 
     @router.get("/swarm/events")
-    async def events() -> Response:
+    async def events(request: Request) -> Response:
         if feed.num_viewers >= MAX_VIEWERS:
             what = f"{MAX_VIEWERS} look at this page already"
             raise ApiError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too_many_viewers", what, retry_after_s=RETRY_S
             )
-        headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(feed.events(), headers=headers, media_type="text/event-stream")
+        settings = gateway_of(request).settings
+        return EventStream(
+            feed.events(),
+            ping_interval_s=settings.ping_interval_s,
+            send_timeout_s=settings.send_timeout_s,
+        )
 
     return router
 

@@ -13,7 +13,10 @@ class GatewaySettings:
     """What the gateway takes from whom, and for how long it waits."""
 
     keys_file: Path | None = None
-    """Where the hashes of API keys are; None, or no key in it: everybody who reaches us may ask."""
+    """Where the hashes of API keys are; None, or no such file: whoever
+    reaches us may ask."""
+    is_local: bool = True
+    """Whether only this machine can reach us, so that no other host name can be ours."""
     max_body_bytes: int = 1 << 20
     """A longer request is refused while it is read."""
     body_timeout_s: float = 30.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2pnode.client.peers import PeerSeen
+from p2pnode.client.peers import Observed, PeerSeen
 from p2pnode.client.picture import picture
 from p2pnode.routing.histogram import STEP_EDGES_S, UPTIME_EDGES_S, Histogram
 from p2pnode.types import Announcement, Health, LayerRange, Liveness, PeerHealth, PeerId, SwarmView
@@ -42,6 +42,7 @@ class SceneSource:
     def swarm(self) -> dict[str, Any]:
         """See `Source.swarm`."""
         view = SwarmView(tuple(self.announcements), self.health)
+        observed = Observed(view=view, seen=tuple(self.seen), rtts_s=self.rtts_s)
         first = self.announcements[0] if self.announcements else None
         about = {
             "software": "p2pnode/0.1.0",
@@ -51,7 +52,7 @@ class SceneSource:
             "why_not": self.why_not,
         }
         return {
-            **picture(view, seen=self.seen, rtts_s=self.rtts_s, max_peers=256),
+            **picture(observed, max_peers=256),
             "gateway": about,
         }
 

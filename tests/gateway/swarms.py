@@ -14,6 +14,7 @@ from p2pnode.gateway.app import make_app
 from p2pnode.gateway.gateway import Gateway
 from p2pnode.gateway.settings import GatewaySettings
 from p2pnode.lab.swarm import LocalSwarm
+from p2pnode.model.text import TextCodec
 
 LATENCY_S = 0.01
 HOME = "http://127.0.0.1:8000"
@@ -31,6 +32,10 @@ class Asked:
     @property
     def model(self) -> str:
         return self.gateway.client.model.spec.name
+
+    @property
+    def codec(self) -> TextCodec:
+        return self.gateway.client.model.codec
 
     async def post(self, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> Any:
         """The answer to a JSON body; the model is named unless the body does."""

@@ -154,15 +154,3 @@ async def test_a_swarm_that_cannot_be_read_is_shown_as_it_was() -> None:
             assert source.num_read >= 2
             source.health.clear()
             assert (await viewer.next("swarm"))[0]["peers"][0]["health"] is None
-
-
-async def test_silence_is_broken_by_a_comment() -> None:
-    feed = Feed(scene("0-39"), ping_s=15.0)
-    async with Tasks() as tasks:
-        tasks.start(feed.run(), name="feed")
-        async with aclosing(feed.events()) as events:
-            assert [(await anext(events))[:6] for _ in range(3)] == [
-                b"event:",
-                b"event:",
-                b": aliv",
-            ]

@@ -25,7 +25,7 @@ def asking() -> httpx.AsyncClient:
 
 async def test_every_file_comes_with_its_type_and_the_policy() -> None:
     async with asking() as http:
-        for path in ("/", *(f"/page/{name}" for name in FILES)):
+        for path in ("/", *(f"/static/{name}" for name in FILES)):
             answer = await http.get(path)
             assert answer.status_code == 200
             policy = answer.headers["content-security-policy"]
@@ -38,15 +38,15 @@ async def test_every_file_comes_with_its_type_and_the_policy() -> None:
 
 async def test_a_file_that_the_browser_has_is_not_sent_again() -> None:
     async with asking() as http:
-        first = await http.get("/page/page.css")
-        again = await http.get("/page/page.css", headers={"If-None-Match": first.headers["etag"]})
+        first = await http.get("/static/page.css")
+        again = await http.get("/static/page.css", headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("name", ["../page.py", "..%2fpage.py", "%2e%2e/page.py", "no.js", ""])
 async def test_nothing_else_is_handed_out(name: str) -> None:
     async with asking() as http:
-        assert (await http.get(f"/page/{name}")).status_code == 404
+        assert (await http.get(f"/static/{name}")).status_code == 404
 
 
 def test_the_page_needs_nothing_from_anywhere_else() -> None:

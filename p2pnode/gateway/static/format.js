@@ -40,9 +40,9 @@ export function range(layers) {
   return { start: first, stop: last + 1 };
 }
 
-/** "0-8" as people write it. */
+/** The inverse; "5" for "5-5". */
 export function layers({ start, stop }) {
-  return stop - start === 1 ? `${start}` : `${start}–${stop - 1}`;
+  return stop - start === 1 ? `${start}` : `${start}-${stop - 1}`;
 }
 
 /** The last 8 characters of a peer id. */
