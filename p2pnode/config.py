@@ -51,6 +51,11 @@ class Home:
         """The last good peers, to find the swarm again."""
         return self.folder / "peers.json"
 
+    @property
+    def gateway_keys(self) -> Path:
+        """The hashes of the API keys of this home's gateways; mode 0600."""
+        return self.keys / "gateway.json"
+
 
 def home(folder: Path | None = None) -> Home:
     """The home asked for, else that of ``P2PNODE_HOME``, else ``~/.p2pnode``; absolute."""

@@ -15,7 +15,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="loopback, resilience, wan, throughput, prefill, speculation or wire.",
+            help="loopback, resilience, wan, throughput, prefill, speculation, gateway or wire.",
         ),
     ],
     *,

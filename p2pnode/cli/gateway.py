@@ -1,4 +1,4 @@
-"""``p2pnode gateway``: the swarm as an HTTP API, and the keys of who may use it."""
+"""``p2pnode gateway``: the swarm as an HTTP API; ``gateway keys``: who may use it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from p2pnode.cli import gateway_keys
 from p2pnode.cli.generate import Draft
 from p2pnode.cli.options import Home, Join, Json, Model, client_swarm
 from p2pnode.cli.output import Output
@@ -33,14 +34,20 @@ Open = Annotated[
     ),
 ]
 
-NUM_NEIGHBOURS = 24
-"""As a node has: who watches a swarm hears of a death at once."""
+Otel = Annotated[
+    bool,
+    typer.Option(
+        "--otel",
+        help="Send OpenTelemetry spans, where $OTEL_EXPORTER_OTLP_ENDPOINT says; never texts.",
+    ),
+]
 
 app = typer.Typer(
     help="Answer HTTP requests in OpenAI's shape through the swarm.",
     rich_markup_mode=None,
     invoke_without_command=True,
 )
+app.add_typer(gateway_keys.app, name="keys")
 
 
 @app.callback()
@@ -54,6 +61,7 @@ def gateway(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     allow_anyone: Open = False,
+    otel: Otel = False,
     draft: Draft = "auto",
     home: Home = None,
     json: Json = False,
@@ -65,10 +73,8 @@ def gateway(
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together")
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
-    config = ClientConfig(
-        swarm=swarm, cache=swarm.home.cache, draft=draft, gossip_neighbours=NUM_NEIGHBOURS
-    )
-    from p2pnode.cli.gateway_face import Listening, run_gateway  # heavy: torch, fastapi
+    config = ClientConfig(swarm=swarm, cache=swarm.home.cache, draft=draft)
+    from p2pnode.cli.gateway_face import Where, run_gateway  # heavy: torch, fastapi
 
-    listening = Listening(host=host, port=port, tls=tls, allows_anyone=allow_anyone)
-    run_gateway(config, model, listening, Output(as_json=json))
+    where = Where(host=host, port=port, tls=tls, allows_anyone=allow_anyone, traces=otel)
+    run_gateway(config, model, where, Output(as_json=json))

@@ -23,6 +23,7 @@ import typer
 
 from p2pnode import log
 from p2pnode.cli import (
+    batch,
     bench,
     bootstrap,
     chat,
@@ -81,6 +82,7 @@ app.command()(bootstrap.bootstrap)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.add_typer(gateway.app, name="gateway")
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
 app.add_typer(keys.app, name="keys")

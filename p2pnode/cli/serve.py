@@ -100,6 +100,16 @@ PauseWhenBusy = Annotated[
         help="Refuse new sessions while you use this machine's processor or GPU yourself.",
     ),
 ]
+Http = Annotated[
+    int | None,
+    typer.Option(
+        "--http",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Answer HTTP requests of this machine, too, as `p2pnode gateway` does; 0 takes any.",
+    ),
+]
 
 
 def serve(
@@ -120,6 +130,7 @@ def serve(
     vram: Vram = None,
     uplink: Uplink = None,
     pause_when_busy: PauseWhenBusy = False,
+    http: Http = None,
     home: Home = None,
     json: Json = False,
 ) -> None:
@@ -142,7 +153,7 @@ def serve(
     )
     from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
 
-    run_node(config, swarm, Output(as_json=json))
+    run_node(config, swarm, Output(as_json=json), http_port=http)
 
 
 def node_swarm(

@@ -23,7 +23,7 @@ from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
 from p2pnode.client.peers import Observed
 from p2pnode.client.request import Prompt as Prompt
-from p2pnode.client.request import Request, read_request
+from p2pnode.client.request import Request, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
@@ -37,7 +37,7 @@ from p2pnode.pipeline.speculation import Drafter
 from p2pnode.routing.needs import Held
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.tasks import Tasks
+from p2pnode.tasks import Tasks, all_of
 from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling, SwarmView
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
@@ -45,6 +45,8 @@ from p2pnode.wire.messages import Draining
 log = logging.getLogger(__name__)
 
 LEFT_FOR_S = 60.0
+MAX_TEXTS_AT_ONCE = 8
+"""Of one `Client.embed`: the others wait."""
 
 
 class Client:
@@ -189,9 +191,12 @@ class Client:
             stop=stop,
             resume_from=resume_from,
         )
+        if request.sampling.constraint:
+            compiled = await self.model.constraints.compile(request.sampling.constraint)
+            request = replace(request, constraint=compiled)
         answer = Answer(self.model, request, began)
         router = self._router(self._holders.find(request.token_ids, max(1, request.num_left)))
-        session = self._session(router, request, drafter or self.model.drafter(request.sampling))
+        session = self._session(router, request, drafter or self.model.drafter(request))
         chain: Chain | None = None
         try:
             async with self.seen.runs.entry(session, answer.times), session:
@@ -215,7 +220,25 @@ class Client:
 
         Raises BadRequest, PromptTooLong, NoChain.
         """
-        raise BadRequest("embeddings are not served yet")
+        requests = [read_text(self.model, text) for text in texts]
+        vectors: dict[int, tuple[float, ...]] = {}
+        waiting = iter(enumerate(requests))
+
+        async def embed_some() -> None:
+            for index, request in waiting:
+                vectors[index] = await self._mean(request)
+
+        await all_of(*(embed_some() for _ in requests[:MAX_TEXTS_AT_ONCE]))
+        pairs = enumerate(requests)
+        return [Embedding(vectors[index], len(each.prompt_ids)) for index, each in pairs]
+
+    async def _mean(self, request: Request) -> tuple[float, ...]:
+        session = self._session(self._router(Held()), request, None)
+        try:
+            async with session:
+                return await session.mean()
+        finally:
+            del self._sessions[session.id]
 
     def _router(self, held: Held) -> SwarmRouter:
         config = self._config
@@ -226,43 +249,24 @@ class Client:
             experience=self._experience,
             patience_s=config.no_chain_patience_s,
             local_head=self._has_local_head,
-            wishes=Wishes(
-                max_token_s=config.max_token_s,
-                min_tokens_per_s=config.min_tokens_per_s,
-                explains=config.explains,
-            ),
+            wishes=Wishes.of(config),
             held=held,
             here=lambda: self._gossip.coordinate,
             rtt_s=self._gossip.rtt_s,
         )
 
     def _session(
-        self,
-        router: SwarmRouter,
-        request: Request,
-        drafter: Drafter | None,
+        self, router: SwarmRouter, request: Request, drafter: Drafter | None
     ) -> ChainSession:
-        config = self._config
         session = self._session_type(
             links=self._links,
             tasks=self._tasks,
             router=router,
-            spec=self.model.spec,
-            limits=SessionLimits(
-                chunk_tokens=config.prefill_chunk_tokens,
-                open_timeout_s=config.open_timeout_s,
-                step_timeout_s=config.step_timeout_s,
-                step_floor_s=config.step_floor_s,
-                mend_timeout_s=config.mend_timeout_s,
-                close_timeout_s=config.close_timeout_s,
-                has_standbys=config.standbys,
-            ),
-            sampling=request.sampling,
-            prompt=request.token_ids,
-            max_new_tokens=request.num_left,
-            ends=self.model.ends,
+            limits=SessionLimits.of(self._config),
+            terms=request.terms(self.model, self._holders.page_key),
+            token_ids=request.token_ids,
+            ends=self.model.session_ends(request),
             drafter=drafter,
-            page_key=self._holders.page_key,
         )
         self._sessions[session.id] = session
         return session

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from p2pnode.client.model import ClientModel
 from p2pnode.errors import BadRequest, PromptTooLong
+from p2pnode.pipeline.configure import Terms
 from p2pnode.types import Sampling
+from p2pnode.wire.checks import SESSION_BYTES
+from p2pnode.wire.pages import names_of
+
+if TYPE_CHECKING:
+    from p2pnode.model.chooser import Chooser
+    from p2pnode.model.constraint import Constraint
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Text, token ids, or chat messages (mappings with ``role`` and ``content``)."""
@@ -24,6 +33,10 @@ class Request:
     """Of the whole answer."""
     sampling: Sampling
     stop: Sequence[str] = ()
+    constraint: Constraint | None = None
+    """That of ``sampling``, compiled."""
+    pools: bool = False
+    """Whether it is the mean of the last hidden states that is wanted, and no answer."""
 
     @property
     def token_ids(self) -> list[int]:
@@ -34,6 +47,28 @@ class Request:
     def num_left(self) -> int:
         """How many tokens are to come at most."""
         return max(0, self.max_tokens - len(self.resume_from))
+
+    def chooser(self) -> Chooser:
+        """For what is chosen on this machine."""
+        from p2pnode.model.chooser import Chooser  # heavy: torch
+
+        num_prompt = len(self.prompt_ids)
+        return Chooser(self.sampling, num_prompt=num_prompt, constraint=self.constraint)
+
+    def terms(self, model: ClientModel, page_key: bytes) -> Terms:
+        """For a session of its own; page_key: shared by those that may use each other's work."""
+        page_key = b"" if self.pools else page_key
+        return Terms(
+            session=os.urandom(SESSION_BYTES),
+            spec=model.spec,
+            sampling=self.sampling,
+            max_tokens=len(self.token_ids) + self.num_left,
+            has_local_ends=model.ends is not None,
+            page_key=page_key,
+            pages=names_of(page_key, self.token_ids),
+            num_prompt=len(self.prompt_ids),
+            pools=self.pools,
+        )
 
 
 def read_request(
@@ -65,12 +100,19 @@ def read_request(
     )
 
 
-def _room(model: ClientModel, prompt_ids: list[int]) -> int:
+def read_text(model: ClientModel, text: Prompt) -> Request:
+    """A text whose hidden states are wanted; raises BadRequest, PromptTooLong."""
+    prompt_ids = model.encode(text)
+    _room(model, prompt_ids, num_new=0)
+    return Request(prompt_ids=prompt_ids, max_tokens=0, sampling=Sampling(), pools=True)
+
+
+def _room(model: ClientModel, prompt_ids: list[int], *, num_new: int = 1) -> int:
     """How many tokens an answer to it may have."""
     limit, num_tokens = model.spec.max_positions, len(prompt_ids)
     if num_tokens == 0:
         raise BadRequest("the prompt is empty; give at least one character")
-    if num_tokens >= limit:
+    if num_tokens + num_new > limit:
         what = f"the prompt has {num_tokens} tokens"
         raise PromptTooLong(f"{what}, {model.spec.name} holds {limit}; shorten it")
     return limit - num_tokens

@@ -6,9 +6,11 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 from p2pnode.client.experience import Experience as Experience
 from p2pnode.client.peers import PeerSeen, peers_seen
+from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
 from p2pnode.net.links import Links
 from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
@@ -43,6 +45,15 @@ class Wishes:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadRequest(f"{name} must be above 0, not {value:g}")
+
+    @classmethod
+    def of(cls, config: ClientConfig) -> Self:
+        """What a client's settings say of it."""
+        return cls(
+            max_token_s=config.max_token_s,
+            min_tokens_per_s=config.min_tokens_per_s,
+            explains=config.explains,
+        )
 
 
 class SwarmRouter:

@@ -6,6 +6,7 @@ Whole or as a stream; a stream that fails ends with an error event, never with a
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from p2pnode.client.events import Done, Event
 from p2pnode.errors import BadRequest, P2PNodeError
-from p2pnode.gateway.answers import Writer
+from p2pnode.gateway.answers import Value, Writer
 from p2pnode.gateway.ask import Ask
 from p2pnode.gateway.body import NOBODY_READS
 from p2pnode.gateway.choices import Choice, events_of
@@ -50,18 +51,18 @@ class Answering:
                 send_timeout_s=settings.send_timeout_s,
             )
         try:
-            return await unless_gone(request.receive, self._whole())
+            whole = await unless_gone(request.receive, self.whole())
         except ClientGone:
             return Response(status_code=NOBODY_READS)
+        headers = {**self._headers(), "Server-Timing": server_timing(self._answers())}
+        return JSONResponse(whole, headers=headers)
 
-    async def _whole(self) -> Response:
+    async def whole(self) -> Value:
+        """All of it; raises ApiError. Called again after that, it goes on where it was cut."""
         async with aclosing(self._events()) as events:
             async for _ in events:
                 pass
-        timing = {"Server-Timing": server_timing(self._answers())}
-        return JSONResponse(
-            self._writer.whole(self._choices), headers={**self._headers(), **timing}
-        )
+        return self._writer.whole(self._choices)
 
     async def _stream(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._events()) as events:
@@ -75,19 +76,22 @@ class Answering:
 
     async def _events(self) -> AsyncGenerator[tuple[Choice, Event, str], None]:
         """All events, and the text that each adds; raises ApiError when the answer is cut."""
-        metrics = self._gateway.metrics
+        metrics, client = self._gateway.metrics, self._gateway.client
+        began_at, ended_by = time.time(), "ClientGone"
         try:
             with metrics.answering():
-                async with aclosing(
-                    events_of(self._gateway.client, self._ask, self._choices)
-                ) as events:
+                async with aclosing(events_of(client, self._ask, self._choices)) as events:
                     async for choice, event in events:
                         text = choice.take(event)
                         metrics.note(event)
                         yield choice, event, text
+            ended_by = ""
         except P2PNodeError as error:
+            ended_by = error.kind
             metrics.failed(error)
             raise self._failed(error) from error
+        finally:
+            self._gateway.tracer.ended(self._name, began_at, self._answers(), ended_by)
 
     def _failed(self, error: P2PNodeError) -> ApiError:
         """What the caller is told; an answer that has begun may be resumed."""

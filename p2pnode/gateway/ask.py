@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from p2pnode.client.model import ClientModel
 from p2pnode.gateway.errors import ApiError
@@ -22,6 +22,8 @@ from p2pnode.gateway.requests import (
 )
 from p2pnode.gateway.tools import ToolStyle, style_of
 from p2pnode.types import Sampling
+
+T = TypeVar("T")
 
 SHORT_CHARS = 4096
 """Longer prompts are turned into tokens on a thread."""
@@ -114,7 +116,7 @@ async def encoded(
     return await _on_thread_if(sum(map(len, prompts)), encode)
 
 
-async def _on_thread_if(num_chars: int, work: Callable[[], Any]) -> Any:
+async def _on_thread_if(num_chars: int, work: Callable[[], T]) -> T:
     if num_chars <= SHORT_CHARS:
         return work()
     return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -63,11 +63,11 @@ async def events_of(
             tasks.start(_pass_on(client, ask, choice, queue), name=f"choice-{choice.index}")
         num_left = len(left)
         while num_left:
-            choice, event = await queue.get()
-            if isinstance(event, P2PNodeError):
-                raise event
-            yield choice, event
-            num_left -= isinstance(event, Done)
+            choice, told = await queue.get()
+            if isinstance(told, P2PNodeError):
+                raise told
+            yield choice, told
+            num_left -= isinstance(told, Done)
 
 
 async def _pass_on(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from p2pnode.client.client import Client
 from p2pnode.gateway.ask import as_list, encoded
 from p2pnode.gateway.body import NOBODY_READS, BoundedRoute
 from p2pnode.gateway.gateway import gateway_of
@@ -24,15 +25,20 @@ router = APIRouter(route_class=BoundedRoute)
 async def embed(request: Request, body: EmbeddingsBody) -> Response:
     """One vector per input, in their order."""
     client = gateway_of(request).client
-    check_model(client.model.spec, body.model)
-    prompts = await encoded(client.model, as_list(body.input))
     try:
-        made = await unless_gone(request.receive, client.embed(prompts))
+        return JSONResponse(await unless_gone(request.receive, embedded(client, body)))
     except ClientGone:
         return Response(status_code=NOBODY_READS)
+
+
+async def embedded(client: Client, body: EmbeddingsBody) -> dict[str, Any]:
+    """The answer; raises ApiError, P2PNodeError."""
+    check_model(client.model.spec, body.model)
+    prompts = await encoded(client.model, as_list(body.input))
+    made = await client.embed(prompts)
     write = _base64 if body.encoding_format == "base64" else list
     num_tokens = sum(each.num_tokens for each in made)
-    answer = {
+    return {
         "object": "list",
         "model": body.model,
         "data": [
@@ -41,7 +47,6 @@ async def embed(request: Request, body: EmbeddingsBody) -> Response:
         ],
         "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
     }
-    return JSONResponse(answer)
 
 
 def _base64(vector: tuple[float, ...]) -> Any:

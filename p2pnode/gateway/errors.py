@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -12,8 +13,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from p2pnode.errors import BadRequest, JoinFailed, NoChain, P2PNodeError, PromptTooLong
+from p2pnode.errors import (
+    BadConstraint,
+    BadRequest,
+    JoinFailed,
+    NoChain,
+    P2PNodeError,
+    PromptTooLong,
+)
 from p2pnode.log import escape
+
+log = logging.getLogger(__name__)
 
 RETRY_NO_CHAIN_S = 5
 MESSAGE_LIMIT = 1000
@@ -70,6 +80,8 @@ def of_ours(error: P2PNodeError) -> ApiError:
     message = escape(str(error), MESSAGE_LIMIT)
     if isinstance(error, PromptTooLong):
         return ApiError(400, "context_length_exceeded", message)
+    if isinstance(error, BadConstraint):
+        return ApiError(400, "invalid_json_schema", message, param="response_format")
     if isinstance(error, BadRequest):
         return ApiError(400, "bad_request", message)
     if isinstance(error, NoChain):
@@ -78,7 +90,9 @@ def of_ours(error: P2PNodeError) -> ApiError:
         return ApiError(503, "no_chain", message, retry_after_s=again_s, missing_layers=missing)
     if isinstance(error, JoinFailed):
         return ApiError(503, "not_joined", message, retry_after_s=RETRY_NO_CHAIN_S)
-    return ApiError(500, error.kind, message)
+    # Of this machine: names of files and the like are not for strangers.
+    log.error("request failed: kind=%s error=%s", error.kind, message)
+    return ApiError(500, error.kind, "a fault of the gateway's machine; its log has more")
 
 
 def answer_errors(app: FastAPI) -> None:

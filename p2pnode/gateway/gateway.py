@@ -16,6 +16,7 @@ from p2pnode.gateway.limits import Limits
 from p2pnode.gateway.metrics import Metrics
 from p2pnode.gateway.resume import Resumable
 from p2pnode.gateway.settings import GatewaySettings
+from p2pnode.gateway.tracing import NoTracer, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,12 @@ JOIN_AGAIN_S = 5.0
 class Gateway:
     """The client that answers, and the rules for whom; `app.make_app` puts HTTP around it."""
 
-    def __init__(self, settings: GatewaySettings, client: Client | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        client: Client | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         """client: one that is entered already; without it `run` brings one.
 
         To be made within an event loop.
@@ -34,6 +40,7 @@ class Gateway:
         clock = asyncio.get_running_loop().time
         self.limits = Limits(settings, clock)
         self.metrics = Metrics()
+        self.tracer = tracer or NoTracer()
         self.resumable = Resumable(settings.max_resumable, settings.resume_for_s, clock)
         self._client = client
         self.why_not = "" if client else "not joined yet"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pnode.errors import P2PNodeError
 from p2pnode.gateway.errors import ApiError, of_ours
@@ -94,9 +94,9 @@ class Door:
         if scope["type"] != "http":
             return
 
-        async def counted(message: dict[str, object]) -> None:
+        async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._seen(int(str(message["status"])))
+                self._seen(message["status"])
             await send(message)
 
         try:

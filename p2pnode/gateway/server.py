@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from p2pnode.errors import BadRequest, LocalError, PortBusy
+from p2pnode.gateway.patience import HEADERS_WITHIN_S, impatient
 from p2pnode.log import escape
 from p2pnode.tasks import Tasks
 
@@ -26,7 +27,12 @@ STOP_WITHIN_S = 2
 
 @asynccontextmanager
 async def listening(
-    app: FastAPI, host: str, port: int, *, tls: tuple[Path, Path] | None = None
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    headers_within_s: float = HEADERS_WITHIN_S,
 ) -> AsyncIterator[str]:
     """Answer HTTP while the block runs; yields the URL.
 
@@ -36,6 +42,7 @@ async def listening(
     with bound(host, port) as sock:
         config = uvicorn.Config(
             app,
+            http=impatient(headers_within_s),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -82,7 +82,7 @@ class EventStream(Response):
     ) -> None:
         """headers: asked for when they are sent."""
         self._events = events
-        self._headers = headers
+        self._tell_headers = headers
         self._ping_interval_s = ping_interval_s
         self._send_timeout_s = send_timeout_s
         self._last_sent = 0.0
@@ -115,11 +115,10 @@ class EventStream(Response):
     async def _ping(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due = self._last_sent + self._ping_interval_s
-            if clock() >= due:
+            before = self._last_sent
+            await asyncio.sleep(before + self._ping_interval_s - clock())
+            if self._last_sent == before:
                 await self._send(send, PING)
-            else:
-                await asyncio.sleep(due - clock())
 
     async def _send(self, send: Send, event: bytes) -> None:
         """Raises ClientGone when the reader takes nothing for too long."""
@@ -139,5 +138,5 @@ class EventStream(Response):
             "cache-control": "no-store",
             "x-accel-buffering": "no",
         }
-        every = {**fixed, **self._headers()}
+        every = {**fixed, **self._tell_headers()}
         return [(name.lower().encode(), value.encode("latin-1")) for name, value in every.items()]

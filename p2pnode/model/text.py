@@ -104,6 +104,11 @@ class TextCodec:
             raise BadRequest("stop strings must be texts of at least one character")
         return TextStream(self._pieces, prompt_ids, stops)
 
+    def serialized(self) -> str:
+        """The tokenizer as the text of a ``tokenizer.json``, with its special tokens."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         try:
             text.encode()

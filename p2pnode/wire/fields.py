@@ -49,7 +49,7 @@ def _limited_reader(hint: Any, limit: int) -> Reader:
     if typing.get_origin(hint) is tuple:
         read = reader(typing.get_args(hint)[0])
         return functools.partial(_read_items, read, max_items=limit)
-    return functools.partial(_SIMPLE[hint], max_bytes=limit)
+    return functools.partial(_read_str if hint is str else _read_bytes, max_bytes=limit)
 
 
 def writer(hint: Any) -> Writer | None:

@@ -19,15 +19,20 @@ from p2pnode.types import LayerRange
 
 COMMANDS = {
     "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
+    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
+    "--home --json",
     "bootstrap": "--join --host --port --announce --key --home --json",
     "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
     "--explain --home --json",
     "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
-    "gateway": "--model --join --host --port --tls-cert --tls-key --allow-anyone --draft "
-    "--home --json",
+    "gateway": "--model --join --host --port --tls-cert --tls-key --allow-anyone --otel "
+    "--draft --home --json",
+    "gateway keys add": "--rate --concurrent --home --json",
+    "gateway keys list": "--home --json",
+    "gateway keys remove": "--home --json",
+    "batch": "--model --join --concurrent --draft --home --json",
     "demo": "--json",
     "status": "--join --home --json",
     "keys show": "--key --home --json",
@@ -36,15 +41,8 @@ COMMANDS = {
     "version": "--json",
 }
 HEAVY = (
-    "torch",
-    "transformers",
-    "hivemind",
-    "libp2p",
-    "rich",
-    "fastapi",
-    "numpy",
-    "asyncio",
-    "uvloop",
+    *("torch", "transformers", "hivemind", "libp2p", "fastapi"),
+    *("rich", "numpy", "asyncio", "uvloop"),
 )
 
 

@@ -29,8 +29,8 @@ def random_logits(seed: int, vocab_size: int = 200) -> torch.Tensor:
     return torch.randn(vocab_size, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def chosen(logits: torch.Tensor, sampling: Sampling, draws: int, **more: list[int]) -> list[int]:
-    return [sample(logits, sampling, position=n, **more) for n in range(draws)]
+def chosen(logits: torch.Tensor, sampling: Sampling, draws: int) -> list[int]:
+    return [sample(logits, sampling, position=n) for n in range(draws)]
 
 
 def test_greedy_takes_the_lowest_id_of_the_best() -> None:

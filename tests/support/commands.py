@@ -92,6 +92,11 @@ class Command:
             if self.seen[-1]["event"] == event:
                 return self.seen[-1]
 
+    def pass_over(self) -> None:
+        """Take what it has said by now into ``seen``."""
+        while not self._lines.empty():
+            self.seen.append(json.loads(self._lines.get()))
+
     def end(self, number: signal.Signals) -> int:
         """Send a signal, wait for the end and return the exit status."""
         self.process.send_signal(number)

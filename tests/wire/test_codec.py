@@ -118,7 +118,7 @@ def test_a_fault_of_an_unknown_kind_is_refused() -> None:
 
 def test_a_header_longer_than_the_limit_is_not_sent() -> None:
     with pytest.raises(WireError, match="at most"):
-        encode(dataclasses.replace(OPEN, next_addresses=("x" * 2048,) * 9))
+        encode(dataclasses.replace(OPEN, next_addresses=("x" * 2048,) * 17))
 
 
 @given(st.binary(max_size=300), st.binary(max_size=40))
