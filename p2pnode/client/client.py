@@ -21,7 +21,6 @@ from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
-from p2pnode.client.peers import Observed
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
@@ -38,7 +37,7 @@ from p2pnode.routing.needs import Held
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks, all_of
-from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling, SwarmView
+from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
 
@@ -100,13 +99,9 @@ class Client:
                 on_change=self._on_health,
                 max_neighbours=config.gossip_neighbours,
             )
-            self._reader = SwarmReader(
-                joined.directory,
-                wall_clock=config.wall_clock,
-                monotonic=asyncio.get_running_loop().time,
-                health=gossip.snapshot,
-            )
-            self.seen = SwarmSeen(self._reader, gossip, self._experience)
+            clock, directory = config.wall_clock, joined.directory
+            self.seen = SwarmSeen(directory, gossip, self._experience, wall_clock=clock)
+            self._reader = self.seen.reader
             self._links = await stack.enter_async_context(
                 Links(
                     joined.transport,
@@ -138,15 +133,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-
-    async def view(self) -> SwarmView:
-        """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
-        return await self._reader.view()
-
-    async def observe(self) -> Observed:
-        """The swarm, and what was seen of it from here; raises JoinFailed."""
-        await self.view()
-        return self.seen.observed()
 
     async def wait_closed(self) -> None:
         """Return never while the network works; raises DaemonDied when it has failed for good."""

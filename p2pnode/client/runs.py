@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from p2pnode.client.outcome import Times
 from p2pnode.pipeline.session import ChainSession
-from p2pnode.pipeline.times import StepTimes
+from p2pnode.pipeline.times import StepTimes, step_times
 
 MAX_ENDED = 8
 RUNNING, DONE, CANCELLED, FAILED = "running", "done", "cancelled", "failed"
@@ -85,5 +85,5 @@ def _run(session: ChainSession, times: Times, prompt_tokens: int, outcome: str) 
         tokens_per_s=times.tokens_per_s,
         failovers=session.failovers,
         hedges=session.hedges,
-        hops=session.step_times,
+        hops=step_times(session.hops, session.waiting.heard_s()),
     )

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 from p2pnode.client.experience import Experience
 from p2pnode.client.peers import Observed, observed
-from p2pnode.client.picture import picture
 from p2pnode.client.runs import Runs
+from p2pnode.dht.directory import Directory
 from p2pnode.gossip.gossip import Gossip
-from p2pnode.swarm.view import SwarmReader
+from p2pnode.swarm.view import MAX_AGE_S, SwarmReader
 
 
 class SwarmSeen:
     """Only looks: nothing here changes what the client does."""
 
-    def __init__(self, reader: SwarmReader, gossip: Gossip, experience: Experience) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        gossip: Gossip,
+        experience: Experience,
+        *,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """To be made within an event loop."""
         self.runs = Runs()
         """The client's generations."""
-        self._reader = reader
+        self.reader = SwarmReader(
+            directory,
+            wall_clock=wall_clock,
+            monotonic=asyncio.get_running_loop().time,
+            health=gossip.snapshot,
+        )
         self._gossip = gossip
         self._experience = experience
 
-    async def read(self, *, max_age_s: float) -> None:
-        """Have the directory read where the last reading is older; raises JoinFailed."""
-        await self._reader.view(max_age_s=max_age_s)
+    async def observe(self, *, max_age_s: float = MAX_AGE_S) -> Observed:
+        """The swarm, other models' peers included, as it was so short a time ago, and what was seen
+        of it from here; raises JoinFailed."""
+        await self.reader.view(max_age_s=max_age_s)
+        return self.observed()
 
     def observed(self) -> Observed:
-        """The last reading, and what gossip and we ourselves know now."""
-        view, now = self._reader.known(), asyncio.get_running_loop().time()
-        return observed(view, self._experience.reputation, self._gossip.rtt_s, now)
-
-    def picture(self, *, max_peers: int | None = None) -> dict[str, Any]:
-        """The same as JSON (`client.picture`)."""
-        return picture(self.observed(), max_peers=max_peers)
+        """The last reading of the swarm, and what gossip and we ourselves know now."""
+        now = asyncio.get_running_loop().time()
+        return observed(self.reader.known(), self._experience.reputation, self._gossip.rtt_s, now)

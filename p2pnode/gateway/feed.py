@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
+from p2pnode.client.picture import picture
 from p2pnode.client.runs import Run
 from p2pnode.errors import P2PNodeError
 from p2pnode.gateway.errors import ApiError
@@ -61,7 +62,7 @@ class GatewaySource:
             client = self._gateway.client
         except ApiError:
             return
-        await client.seen.read(max_age_s=max_age_s)
+        await client.seen.observe(max_age_s=max_age_s)
 
     def swarm(self) -> dict[str, Any]:
         """See `Source.swarm`."""
@@ -73,7 +74,7 @@ class GatewaySource:
         model = client.model
         about = _about(model.spec.name, model.spec.fingerprint)
         about["has_chat_template"] = model.codec.has_chat_template
-        return {**client.seen.picture(max_peers=MAX_PEERS), "gateway": about}
+        return {**picture(client.seen.observed(), max_peers=MAX_PEERS), "gateway": about}
 
     def requests(self) -> dict[str, Any]:
         """See `Source.requests`."""
