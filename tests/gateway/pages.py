@@ -160,6 +160,6 @@ class Looking:
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()
 
-    def wait_text(self, selector: str, text: str | Pattern[str], within_s: float = 20.0) -> None:
+    def wait_text(self, selector: str, text: str | Pattern[str], within_s: float = 60.0) -> None:
         """Return when an element says that."""
         self.page.locator(selector, has_text=text).first.wait_for(timeout=1000 * within_s)
