@@ -16,7 +16,7 @@ from tests.support.models import BUILTIN
 
 SIZE = {"width": 1280, "height": 832}
 RANGES = ("0-8", "9-17", "18-26", "0-13", "9-22", "14-26")
-NUM_TOKENS = 100
+NUM_TOKENS = 80
 
 
 def take(browser: Browser, file: Path, cache: Path) -> None:
@@ -30,6 +30,7 @@ def take(browser: Browser, file: Path, cache: Path) -> None:
 
         serving.run(kill())
         looking.page.get_by_label("Tokens", exact=True).fill(f"{NUM_TOKENS}")
+        looking.page.get_by_label("Temperature").fill("0")
         looking.page.get_by_label("Your message").fill("Once upon a time, a little girl")
         looking.page.get_by_role("button", name="Send").click()
         looking.wait_text("#talk .turn[data-state='done'] .under", "tokens")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from p2pnode.gateway.keys import KeyFile
 from p2pnode.types import LayerRange
 from tests.gateway import scenes
 from tests.gateway.contrast import too_faint
 from tests.gateway.pages import PHONE, Looking, Serving, SwarmApp, chromium, scene_app
+from tests.gateway.screenshot import take
 
+ROOT = Path(__file__).parents[2]
 DEATH_SEEN_WITHIN_S = 2.0
+MAX_PICTURE_BYTES = 200_000
 
 HOSTILE = {
     "markup": "<img src=x onerror=alert(1)><script>alert(2)</script>",
@@ -211,6 +215,36 @@ def test_a_question_goes_where_its_model_takes_it_and_a_refusal_says_why(
             looking.page.get_by_role("button", name="Send").click()
         looking.wait_text("#talk .turn[data-state='failed'] .under", "the gateway is in no swarm")
         assert looking.page.get_by_role("button", name="Send").is_visible()
+
+
+def test_an_answer_that_a_fault_has_cut_goes_on(browser: Browser) -> None:
+    cut = {"error": {"message": "no live peer", "code": "answer_cut", "resume_id": "resume-1"}}
+    parts = {
+        "chat/completions": [{"choices": [{"delta": {"content": " Once upon"}}]}, cut],
+        "resume": [{"choices": [{"delta": {"content": " a time"}}]}],
+    }
+    with Serving(scene_app(scenes.large())) as serving, Looking(browser, serving.url) as looking:
+        looking.wait_live()
+        for path, events in parts.items():
+            told = "".join(f"data: {json.dumps(each)}\n\n" for each in events)
+            end = "" if cut in events else "data: [DONE]\n\n"
+            looking.page.route(f"**/v1/{path}", answer_with(told + end))
+        looking.page.get_by_label("Your message").fill("Go on")
+        with looking.page.expect_request("**/v1/resume") as asked:
+            looking.page.keyboard.press("Enter")
+        assert asked.value.post_data_json == {"id": "resume-1", "stream": True}
+        looking.wait_text("#talk .turn[data-state='done'] .words", "Once upon a time")
+        assert looking.complaints == []
+
+
+def answer_with(body: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(body=body, content_type="text/event-stream")
+
+
+def test_the_readmes_picture_can_be_made_anew(browser: Browser, tmp_path: Path, cache: Path) -> None:
+    take(browser, tmp_path / "page.png", cache)
+    assert 20_000 < (tmp_path / "page.png").stat().st_size < MAX_PICTURE_BYTES
+    assert (ROOT / ".github/images/status-page.png").stat().st_size < MAX_PICTURE_BYTES
 
 
 def test_a_gateway_with_keys_asks_for_one(browser: Browser, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ import { rate, time } from "./format.js";
 import { askForKey, authorization } from "./key.js";
 import { events } from "./sse.js";
 
+const MAX_RESUMES = 5;
+const RESUME_AFTER_MS = 1000;
+
 let model = null;
 let isChat = false;
 let messages = [];
@@ -90,11 +93,8 @@ function question(text) {
 }
 
 async function stream(text, answer, signal) {
-  const [path, body] = question(text);
   try {
-    const response = await post(path, body, signal);
-    if (!response.ok) throw new Refused(await reason(response));
-    await read(response, answer);
+    await asked(...question(text), answer, signal);
     if (isChat) messages.push({ role: "user", content: text }, { role: "assistant", content: answer.text });
     finish(answer, "done", "");
   } catch (error) {
@@ -106,6 +106,19 @@ async function stream(text, answer, signal) {
 
 class Refused extends Error {}
 
+/** Reads the answer; one that a fault has cut goes on where it was, a few times. */
+async function asked(path, body, answer, signal) {
+  for (let tries = 0; ; tries += 1) {
+    const response = await post(path, body, signal);
+    const failure = await (response.ok ? read(response, answer) : refusal(response));
+    if (!failure) return;
+    if (!failure.resume_id || tries === MAX_RESUMES) throw new Refused(failure.message ?? "the answer was cut");
+    put(answer.note, "cut by a fault; going on …");
+    await new Promise((resolve) => setTimeout(resolve, RESUME_AFTER_MS));
+    [path, body] = ["v1/resume", { id: failure.resume_id, stream: true }];
+  }
+}
+
 async function post(path, body, signal) {
   for (;;) {
     const headers = { "Content-Type": "application/json", ...authorization() };
@@ -115,24 +128,26 @@ async function post(path, body, signal) {
   }
 }
 
-async function reason(response) {
+async function refusal(response) {
   const said = await response.json().catch(() => null);
-  return said?.error?.message ?? `the gateway answers ${response.status}`;
+  return said?.error ?? { message: `the gateway answers ${response.status}` };
 }
 
+/** Returns the error when the answer was cut. */
 async function read(response, answer) {
   for await (const { event, data } of events(response)) {
-    if (data === "[DONE]") return;
+    if (data === "[DONE]") return null;
     const said = JSON.parse(data);
-    if (event === "error" || said.error) throw new Refused(said.error?.message ?? "the answer was cut");
+    if (event === "error" || said.error) return said.error ?? {};
     if (said.usage) answer.tokens = said.usage.completion_tokens;
     const [choice] = said.choices ?? [];
     add(answer, choice?.delta?.content ?? choice?.text ?? "");
   }
-  throw new Refused("the answer was cut: the gateway has ended the connection");
+  return { message: "the answer was cut: the gateway has ended the connection" };
 }
 
 function add(answer, piece) {
+  if (isChat && !answer.text) piece = piece.trimStart();
   if (!piece) return;
   answer.last = performance.now();
   answer.first ||= answer.last;
