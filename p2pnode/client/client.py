@@ -22,7 +22,7 @@ from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
 from p2pnode.client.request import Prompt as Prompt
-from p2pnode.client.request import Request, read_request, read_text
+from p2pnode.client.request import Request, compiled, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
@@ -177,9 +177,7 @@ class Client:
             stop=stop,
             resume_from=resume_from,
         )
-        if request.sampling.constraint:
-            compiled = await self.model.constraints.compile(request.sampling.constraint)
-            request = replace(request, constraint=compiled)
+        request = await compiled(self.model, request)
         answer = Answer(self.model, request, began)
         router = self._router(self._holders.find(request.token_ids, max(1, request.num_left)))
         session = self._session(router, request, drafter or self.model.drafter(request))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from p2pnode.client.model import ClientModel
@@ -98,6 +98,17 @@ def read_request(
         sampling=sampling,
         stop=stop,
     )
+
+
+async def compiled(model: ClientModel, request: Request) -> Request:
+    """With its constraint compiled, if it has one; raises BadConstraint.
+
+    Also where peers will choose: what they would refuse, or stop at, none of them is asked.
+    """
+    if not request.sampling.constraint:
+        return request
+    constraint = await model.constraints.compile(request.sampling.constraint, request.resume_from)
+    return replace(request, constraint=constraint)
 
 
 def read_text(model: ClientModel, text: Prompt) -> Request:

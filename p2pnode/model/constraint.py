@@ -105,14 +105,17 @@ class Constraints:
         """End the thread; what it compiles goes on to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def compile(self, schema: str) -> Constraint:
-        """A fresh constraint; raises BadConstraint, which says why, and ModelFilesError."""
+    async def compile(self, schema: str, answer: Sequence[int] = ()) -> Constraint:
+        """A fresh constraint; raises BadConstraint, which says why, and ModelFilesError.
+
+        answer: what there is of it already, which must be as the schema says
+        """
         loop = asyncio.get_running_loop()
         if self._tokenizer is None:  # large ones take longer than a schema may
             await loop.run_in_executor(self._thread, self._load)
         try:
             async with asyncio.timeout(COMPILE_WITHIN_S):
-                return await loop.run_in_executor(self._thread, self._compile, schema)
+                return await loop.run_in_executor(self._thread, self._compile, schema, answer)
         except TimeoutError:
             raise BadConstraint(
                 f"the constraint was not compiled within {COMPILE_WITHIN_S:g} s; simplify it"
@@ -136,7 +139,7 @@ class Constraints:
             what = f"constraints cannot be followed with this tokenizer: {_line(error)}"
             raise ModelFilesError(what) from None
 
-    def _compile(self, schema: str) -> Constraint:
+    def _compile(self, schema: str, answer: Sequence[int]) -> Constraint:
         matcher = self._kept.get(schema)
         if matcher is None:
             matcher = self._matcher(schema)
@@ -144,10 +147,15 @@ class Constraints:
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(schema)
-        return Constraint(matcher.deep_copy(), self._eos)
+        constraint = Constraint(matcher.deep_copy(), self._eos)
+        try:
+            constraint.allowed(answer)
+        except ComputeFailed as error:
+            raise BadConstraint(str(error)) from None
+        return constraint
 
     def _matcher(self, schema: str) -> Any:
-        """A compiled schema, tried for one step; raises BadConstraint."""
+        """A compiled schema; raises BadConstraint."""
         options = {"whitespace_pattern": WHITESPACE}
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=options)
@@ -155,8 +163,6 @@ class Constraints:
             raise BadConstraint(f"the constraint is no JSON schema: {_line(error)}") from None
         limits = llguidance.LLParserLimits(**LIMITS, verbose_errors=False)
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
-        if not matcher.is_error():
-            matcher.compute_bitmask()
         if matcher.is_error():
             raise BadConstraint(f"the constraint cannot be used: {_said(matcher)}")
         return matcher

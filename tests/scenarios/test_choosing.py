@@ -24,21 +24,23 @@ from p2pnode.types import Chosen, Sampling
 from tests.support.models import unsplit
 
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
-NUM_TOKENS = 24
+NUM_TOKENS = 20
+WITHIN_TOKENS = 40
+"""Of answers that end by themselves."""
 END = 2
 LATENCY_S = 0.01
 SPLITS = (("0-8",), ("0-4", "5-8"), ("0-2", "3-5", "6-8"))
 SCHEMA = {
     "type": "object",
-    "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 99}, "ok": {"enum": ["a"]}},
-    "required": ["age", "ok"],
+    "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["age"],
     "additionalProperties": False,
 }
 PENALISED = Sampling(presence_penalty=1.5, frequency_penalty=0.7, logit_bias=((31, 3.0), (7, -9.0)))
 SEEDED = Sampling(
     temperature=0.9, seed=11, presence_penalty=0.8, frequency_penalty=-0.4, num_logprobs=3
 )
-CONSTRAINED = Sampling(temperature=1.0, seed=5, constraint=json.dumps(SCHEMA), num_logprobs=2)
+CONSTRAINED = Sampling(temperature=1.0, seed=0, constraint=json.dumps(SCHEMA), num_logprobs=2)
 WAYS = pytest.mark.parametrize("sampling", [SEEDED, CONSTRAINED], ids=["penalties", "constraint"])
 
 pytestmark = pytest.mark.virtual_time
@@ -65,6 +67,10 @@ def penalised_greedy(folder: Path) -> list[int]:
     return answer
 
 
+def most_tokens(sampling: Sampling) -> int:
+    return WITHIN_TOKENS if sampling.constraint else NUM_TOKENS
+
+
 async def reference(folder: Path, sampling: Sampling) -> list[Chosen]:
     """What is chosen from the logits of the unsplit model."""
     constraints = Constraints(lambda: folder)
@@ -72,8 +78,8 @@ async def reference(folder: Path, sampling: Sampling) -> list[Chosen]:
     constraint = await constraints.compile(schema) if schema else None
     constraints.close()
     chooser = Chooser(sampling, num_prompt=len(PROMPT), constraint=constraint)
-    line, made = list(PROMPT), []
-    while len(made) < NUM_TOKENS and END not in line:
+    line, made = list(PROMPT), list[Chosen]()
+    while len(made) < most_tokens(sampling) and END not in line:
         row = logits_after(folder, tuple(line))
         made.append(chooser.choose(row, position=len(line), token_ids=line))
         line.append(made[-1].token_id)
@@ -89,7 +95,7 @@ async def tokens_of(
     """Generate; tells ``at_token`` how many new tokens there are."""
     made: list[Token] = []
     done: Done | None = None
-    options = {"max_tokens": NUM_TOKENS, **options}
+    options = {"max_tokens": most_tokens(sampling), **options}
     async with aclosing(client.stream(PROMPT, sampling=sampling, **options)) as events:
         async for event in events:
             if isinstance(event, Token):
@@ -115,10 +121,13 @@ def check(made: Sequence[Token], expected: Sequence[Chosen]) -> None:
         assert [p for _, p in tops] == pytest.approx([p for _, p in chosen.top], abs=1e-4)
 
 
-@pytest.mark.parametrize("split", SPLITS, ids=len)
-@pytest.mark.parametrize("head", ["remote", "local"])
+@pytest.mark.parametrize(
+    ("head", "split"),
+    [("remote", SPLITS[0]), ("remote", SPLITS[2]), ("local", SPLITS[1])],
+    ids=["whole", "three", "local head"],
+)
 async def test_every_split_chooses_what_the_unsplit_model_says(
-    split: tuple[str, ...], head: str, tiny: Path, cache: Path
+    head: str, split: tuple[str, ...], tiny: Path, cache: Path
 ) -> None:
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start(*split)
@@ -131,7 +140,7 @@ async def test_every_split_chooses_what_the_unsplit_model_says(
     check(seeded, await reference(tiny, SEEDED))
     check(constrained, await reference(tiny, CONSTRAINED))
     assert done.finish_reason == "stop"
-    assert set(json.loads(done.text)) == {"age", "ok"}
+    assert set(json.loads(done.text)) == {"age"}
 
 
 async def test_logprobs_are_those_of_the_models_own_distribution(tiny: Path) -> None:
@@ -144,11 +153,12 @@ async def test_logprobs_are_those_of_the_models_own_distribution(tiny: Path) -> 
 
 
 @WAYS
-@pytest.mark.parametrize("dies_at", [1, 4, 9])
-@pytest.mark.parametrize("hop", [0, 2])
-@pytest.mark.parametrize("standbys", [True, False], ids=["standbys", "alone"])
+@pytest.mark.parametrize(
+    ("hop", "dies_at", "standbys"),
+    [(2, 1, True), (2, 4, False), (2, 9, True), (2, 14, False), (0, 9, True)],
+)
 async def test_a_hop_dies(
-    standbys: bool, hop: int, dies_at: int, sampling: Sampling, tiny: Path, cache: Path
+    hop: int, dies_at: int, standbys: bool, sampling: Sampling, tiny: Path, cache: Path
 ) -> None:
     config = {"standbys": standbys}
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=config) as swarm:
@@ -163,7 +173,7 @@ async def test_a_hop_dies(
 
 
 @WAYS
-@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.7])
 async def test_guesses_change_nothing(
     share: float, sampling: Sampling, tiny: Path, cache: Path
 ) -> None:
