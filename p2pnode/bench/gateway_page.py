@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ NUM_LAYERS = 27
 NUM_NODES = 4
 NUM_VIEWERS = 200
 SETTLE_S = 3.0
+Peers = dict[str, dict[str, Any]]
 EVENTS = "GET /swarm/events"
 
 
@@ -51,29 +52,33 @@ async def deaths(setup: Setup) -> list[Row]:
     seconds: list[float] = []
     async with _page(setup, "deaths") as (chain, url):
         reader, writer = await asked(url, EVENTS)
-        # All are known and have been pinged.
-        await _until(reader, lambda peers: all(p["health"] and p["rtt_s"] for p in peers.values()))
+        await _until(reader, _are_in_touch)
         for node in chain.nodes[1:]:
-            setup.note(f"killing {node.peer.short}")
+            dead, began = node.peer, time.perf_counter()
+            setup.note(f"killing {dead}")
             node.process.kill()
-            began = time.perf_counter()
-            await _until(reader, lambda peers, dead=node.peer: not _is_well(peers[dead]))
+            await _until(reader, lambda peers, dead=dead: not _is_well(peers.get(dead)))
             seconds.append(time.perf_counter() - began)
         writer.close()
-    return [at_most("page_update_s", [max(seconds)], "s", 2.0)]
+    return [at_most("page_update_s", seconds, "s", 2.0)]
 
 
-def _is_well(peer: dict[str, Any]) -> bool:
-    return bool(peer["health"]["liveness"] == "alive")
+def _are_in_touch(peers: Peers) -> bool:
+    """Whether all nodes are known and have been pinged."""
+    return len(peers) == NUM_NODES and all(p["health"] and p["rtt_s"] for p in peers.values())
 
 
-async def _until(reader: asyncio.StreamReader, holds: Any) -> None:
+def _is_well(peer: dict[str, Any] | None) -> bool:
+    return peer is not None and bool(peer["health"]["liveness"] == "alive")
+
+
+async def _until(reader: asyncio.StreamReader, holds: Callable[[Peers], bool]) -> None:
     """Read until that holds of the peers, by their id; all of them are in each event."""
     async for line in reader:
         if not line.startswith(b"data: {") or b'"peers":' not in line:
             continue
         peers = {peer["peer"]: peer for peer in json.loads(line[6:])["peers"]}
-        if len(peers) == NUM_NODES and holds(peers):
+        if holds(peers):
             return
 
 

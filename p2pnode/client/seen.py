@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from p2pnode.client.experience import Experience
 from p2pnode.client.peers import Observed, observed
@@ -11,6 +12,7 @@ from p2pnode.client.runs import Runs
 from p2pnode.dht.directory import Directory
 from p2pnode.gossip.gossip import Gossip
 from p2pnode.swarm.view import MAX_AGE_S, SwarmReader
+from p2pnode.types import Liveness
 
 
 class SwarmSeen:
@@ -43,6 +45,16 @@ class SwarmSeen:
         return self.observed()
 
     def observed(self) -> Observed:
-        """The last reading of the swarm, and what gossip and we ourselves know now."""
+        """The last reading of the swarm, and what gossip and we ourselves know now.
+
+        Who has just stopped answering us is shown as suspect: others will be asked about it first.
+        """
         now = asyncio.get_running_loop().time()
-        return observed(self.reader.known(), self._experience.reputation, self._gossip.rtt_s, now)
+        view = self.reader.known()
+        doubted = {
+            peer: replace(known, liveness=Liveness.SUSPECT)
+            for peer in self._gossip.doubted
+            if (known := view.health.get(peer)) and known.liveness is Liveness.ALIVE
+        }
+        shown = replace(view, health={**view.health, **doubted}) if doubted else view
+        return observed(shown, self._experience.reputation, self._gossip.rtt_s, now)

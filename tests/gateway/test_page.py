@@ -241,7 +241,9 @@ def answer_with(body: str) -> Callable[[Route], None]:
     return lambda route: route.fulfill(body=body, content_type="text/event-stream")
 
 
-def test_the_readmes_picture_can_be_made_anew(browser: Browser, tmp_path: Path, cache: Path) -> None:
+def test_the_readmes_picture_can_be_made_anew(
+    browser: Browser, tmp_path: Path, cache: Path
+) -> None:
     take(browser, tmp_path / "page.png", cache)
     assert 20_000 < (tmp_path / "page.png").stat().st_size < MAX_PICTURE_BYTES
     assert (ROOT / ".github/images/status-page.png").stat().st_size < MAX_PICTURE_BYTES
