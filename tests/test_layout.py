@@ -27,7 +27,7 @@ MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 FLOORS = (
     {"sampling"},
     {"types", "version", "numerics"},
-    {"errors"},
+    {"errors", "sizes"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
     {"net", "trust"},
@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "prometheus_client": {"gateway"},
     "opentelemetry": {"gateway"},
 }
-PURE = {"sampling", "types", "numerics", "errors", "version", "wire", "routing", "plan"}
+PURE = {"sampling", "types", "numerics", "sizes", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

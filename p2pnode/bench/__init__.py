@@ -12,7 +12,10 @@ from p2pnode.errors import BadRequest
 if TYPE_CHECKING:
     from p2pnode.bench.parts import Setup
 
-NAMES = ("loopback", "resilience", "wan", "throughput", "prefill", "speculation", "gateway", "wire")
+NAMES = (
+    *("loopback", "resilience", "wan", "throughput", "prefill", "speculation"),
+    *("gateway", "wire", "plan"),
+)
 WHOLE_ONLY = ("loopback", "wire")
 
 Note = Callable[[str], None]
@@ -37,6 +40,10 @@ async def run_bench(
         from p2pnode.bench.resilience import resilience
 
         return await resilience(note, is_quick=is_quick)
+    if name == "plan":
+        from p2pnode.bench.plan import plan
+
+        return await plan(note, is_quick=is_quick)
     if name == "loopback":
         from p2pnode.bench.loopback import loopback
 

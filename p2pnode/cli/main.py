@@ -27,14 +27,18 @@ from p2pnode.cli import (
     bench,
     bootstrap,
     chat,
+    completion,
     demo,
     gateway,
     generate,
     keys,
     lab,
     model,
+    plan,
     serve,
+    service,
     status,
+    top,
     version,
 )
 from p2pnode.cli.exits import (
@@ -85,10 +89,14 @@ app.add_typer(gateway.app, name="gateway")
 app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
+app.command()(top.top)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
+app.command()(plan.plan)
 app.command()(bench.bench)
 app.add_typer(lab.app, name="lab")
+app.add_typer(service.app, name="service")
+app.command()(completion.completion)
 app.command()(version.version)
 
 
@@ -111,6 +119,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run a command; returns its exit status, and whether to wait for its threads."""
     options = list(takewhile(lambda each: each != "--", arguments))
+    completion.prepare()
     report = Report(Output(as_json="--json" in options), "--debug" in options)
     try:
         status = app(list(arguments), prog_name="p2pnode", standalone_mode=False)

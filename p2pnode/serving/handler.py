@@ -75,7 +75,7 @@ class Handler:
 
     async def run(self, links: Links) -> None:
         """Answer messages until cancelled; frees sessions whose client has gone silent."""
-        self.places.links = links
+        self.places.links, self.places.protect = links, links.protect
         await all_of(self._worker.run(self._on_done), self.places.sweep(), self._shadows.run())
 
     # --- events of links

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ class Places:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
         self.links: Links
+        self.protect: Callable[[Set[PeerId]], None] = lambda peers: None
+        """Told whose connections sessions need (`Links.protect`)."""
         self._block = block
         self._admission = admission
         self._limits = limits
@@ -223,7 +225,7 @@ class Places:
         for session in self.sessions.values():
             following = session.next.peer if session.next is not None else None
             peers |= {session.client.peer, session.previous, following}
-        self.links.protect({peer for peer in peers if peer is not None})
+        self.protect({peer for peer in peers if peer is not None})
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """A link has ended: free its client's sessions, tell the others' clients."""

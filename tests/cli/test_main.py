@@ -37,6 +37,13 @@ COMMANDS = {
     "status": "--join --home --json",
     "keys show": "--key --home --json",
     "model check": "--wire --quant --text --home --json",
+    "plan": "--vram --bandwidth --rtt --uplink --context --batch --dtype --quant --swarm --watts "
+    "--price-kwh --cloud-price --join --home --json",
+    "top": "--join --home --json",
+    "service install": "--system --dry-run --home --json",
+    "service status": "--system --json",
+    "service remove": "--system --json",
+    "completion": "",
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
