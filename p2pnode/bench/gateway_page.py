@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import psutil
@@ -57,7 +58,7 @@ async def deaths(setup: Setup) -> list[Row]:
             dead, began = node.peer, time.perf_counter()
             setup.note(f"killing {dead}")
             node.process.kill()
-            await _until(reader, lambda peers, dead=dead: not _is_well(peers.get(dead)))
+            await _until(reader, partial(_is_gone, dead or ""))
             seconds.append(time.perf_counter() - began)
         writer.close()
     return [at_most("page_update_s", seconds, "s", 2.0)]
@@ -68,8 +69,9 @@ def _are_in_touch(peers: Peers) -> bool:
     return len(peers) == NUM_NODES and all(p["health"] and p["rtt_s"] for p in peers.values())
 
 
-def _is_well(peer: dict[str, Any] | None) -> bool:
-    return peer is not None and bool(peer["health"]["liveness"] == "alive")
+def _is_gone(name: str, peers: Peers) -> bool:
+    """Whether that one is not shown as alive."""
+    return name not in peers or bool(peers[name]["health"]["liveness"] != "alive")
 
 
 async def _until(reader: asyncio.StreamReader, holds: Callable[[Peers], bool]) -> None:

@@ -219,7 +219,7 @@ def test_a_question_goes_where_its_model_takes_it_and_a_refusal_says_why(
 
 def test_an_answer_that_a_fault_has_cut_goes_on(browser: Browser) -> None:
     cut = {"error": {"message": "no live peer", "code": "answer_cut", "resume_id": "resume-1"}}
-    parts = {
+    parts: dict[str, list[dict[str, Any]]] = {
         "chat/completions": [{"choices": [{"delta": {"content": " Once upon"}}]}, cut],
         "resume": [{"choices": [{"delta": {"content": " a time"}}]}],
     }
