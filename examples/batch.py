@@ -1,6 +1,6 @@
 """Twenty beginnings of stories from one file, several at once; run it again after a crash.
 
-    python examples/batch.py [FOLDER]
+python examples/batch.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ with asked.open("w") as file:
         file.write(json.dumps({**line, "body": body}) + "\n")
 
 subprocess.run((sys.executable, "-m", "p2pnode", "batch", str(asked), str(answered)), check=True)
-for line in answered.read_text().splitlines():
-    answer = json.loads(line)
+for written in answered.read_text().splitlines():
+    answer = json.loads(written)
     print(answer["custom_id"], answer["response"]["body"]["choices"][0]["text"].strip())

@@ -1,6 +1,6 @@
 """A private swarm from its founding to a friend's first answer, each in a home of their own.
 
-    python examples/private_swarm.py
+python examples/private_swarm.py
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def main(folder: Path) -> None:
     founder = str(folder / "founder")
     told("swarm", "create", "club", "--home", founder)
     node = subprocess.Popen(
-        (*COMMAND, "serve", "--layers", "0-26", "--host", "127.0.0.1", "--invite", "club")
-        + ("--home", founder, "--json"),
+        (*COMMAND, "serve", "--layers", "0-26", "--invite", "club", "--home", founder, "--json"),
         stdout=subprocess.PIPE,
     )
     try:

@@ -195,6 +195,8 @@ class ClientConfig:
     """How often each control stream is pinged."""
     heartbeat_timeout_s: float = 1.2
     """A peer without an answer for so long is gone."""
+    gossip_neighbours: int = 4
+    """With how many peers it stays in touch, to hear how all are; more hear of a death sooner."""
     max_token_s: float | None = None
     """The longest that a token of the chosen chain may be predicted to take."""
     min_tokens_per_s: float | None = None
@@ -207,7 +209,7 @@ class ClientConfig:
     """Seconds since the epoch; announcements carry it."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "max_new_tokens", "prefill_chunk_tokens")
+        _check_positive(self, "max_new_tokens", "prefill_chunk_tokens", "gossip_neighbours")
 
 
 def _check_positive(config: object, *names: str) -> None:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 
+from p2pnode.bench.http import asked
 from p2pnode.bench.http_fuzz import can_fuzz, fuzz
 from p2pnode.bench.loopback import Chain, local_chain
 from p2pnode.bench.parts import Part, Setup
@@ -101,7 +101,7 @@ async def _library(client: Client) -> Timing:
 async def _timed(url: str, body: dict[str, Any]) -> Timing:
     """When each piece of a streamed answer came."""
     began = time.perf_counter()
-    reader, writer = await _asked(url, "POST /v1/completions", json.dumps(body).encode())
+    reader, writer = await asked(url, "POST /v1/completions", json.dumps(body).encode())
     at = [
         time.perf_counter()
         async for line in reader
@@ -109,17 +109,6 @@ async def _timed(url: str, body: dict[str, Any]) -> Timing:
     ]
     writer.close()
     return Timing.of(began, at, 0.0)
-
-
-async def _asked(
-    url: str, what: str, body: bytes = b""
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    where = urlsplit(url)
-    reader, writer = await asyncio.open_connection(where.hostname, where.port)
-    headers = f"Host: {where.netloc}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    head = f"{what} HTTP/1.1\r\n{headers}Content-Type: application/json\r\n\r\n"
-    writer.write(head.encode() + body)
-    return reader, writer
 
 
 async def idle_streams(setup: Setup) -> list[Row]:
@@ -137,7 +126,7 @@ async def idle_streams(setup: Setup) -> list[Row]:
 
 
 async def _open_idle(url: str, stack: AsyncExitStack) -> None:
-    reader, writer = await _asked(url, f"GET {IDLE_PATH}")
+    reader, writer = await asked(url, f"GET {IDLE_PATH}")
     stack.callback(writer.close)
     while b": idle" not in await reader.readline():
         pass

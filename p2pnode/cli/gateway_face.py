@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from p2pnode.client.client import Client
 from p2pnode.config import ClientConfig, NodeConfig, SwarmConfig
 from p2pnode.errors import BadRequest
 from p2pnode.gateway.app import make_app
+from p2pnode.gateway.feed import Feed, GatewaySource
 from p2pnode.gateway.gateway import Gateway
 from p2pnode.gateway.keys import KeyFile
 from p2pnode.gateway.server import ip_address, listening
@@ -22,6 +23,9 @@ from p2pnode.gateway.settings import GatewaySettings
 from p2pnode.gateway.tracing import NoTracer, OpenTelemetry, closing_off_loop
 from p2pnode.log import escape
 from p2pnode.tasks import Tasks
+
+NUM_NEIGHBOURS = 24
+"""As many as a node has: who shows a swarm should hear of a death at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,14 +59,19 @@ async def serve_http(config: ClientConfig, model: str | None, where: Where, outp
     settings = where.settings(config.swarm.home.gateway_keys)
     tracer = OpenTelemetry() if where.traces else NoTracer()
     gateway, joined = Gateway(settings, tracer=tracer), asyncio.Event()
-    make_client = partial(Client, model=model, config=config)
+    watching = replace(config, gossip_neighbours=NUM_NEIGHBOURS)
+    make_client = partial(Client, model=model, config=watching)
     async with closing_off_loop(tracer), Tasks() as tasks:
         running = tasks.start(gateway.run(make_client, joined), name="gateway")
         await joined.wait()
-        async with listening(make_app(gateway), where.host, where.port, tls=where.tls) as url:
+        feed = Feed(GatewaySource(gateway))
+        tasks.start(feed.run(), name="feed")
+        app = make_app(gateway, feed)
+        async with listening(app, where.host, where.port, tls=where.tls) as url:
             name = gateway.client.model.spec.name
             output.event("listening", url=url, model=name)
-            output.say(f"listening  {url}/v1 for {escape(name)}; Ctrl-C ends")
+            shown = escape(name)
+            output.say(f"listening  {url}/v1 for {shown}, status page {url}/; Ctrl-C ends")
             await asyncio.wait([running])
 
 

@@ -10,9 +10,7 @@ from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest
 
 
-def top(
-    *, join: Join = None, invite: Invite = None, home: Home = None, json: Json = False
-) -> None:
+def top(*, join: Join = None, invite: Invite = None, home: Home = None, json: Json = False) -> None:
     """Show the swarm, live: layers, peers and how they are."""
     if not json and not sys.stdout.isatty():
         raise BadRequest("top draws on a terminal; for scripts there is --json, or p2pnode status")

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from p2pnode.cli.output import Output
 from p2pnode.cli.top_view import screen
+from p2pnode.client.peers import Observed
 from p2pnode.client.picture import in_order, picture
 from p2pnode.config import ClientConfig
 from p2pnode.swarm.network import Network
@@ -58,7 +59,7 @@ def described(view: SwarmView, watch: Watch) -> dict[str, Any]:
     """What is drawn of a swarm, without ages."""
     trips = {a.peer: watch.rtt_s(a.peer) for a in view.announcements}
     known = {peer: rtt_s for peer, rtt_s in trips.items() if rtt_s is not None}
-    return picture(view, rtts_s=known)
+    return picture(Observed(view=view, seen=(), rtts_s=known))
 
 
 def with_ages(swarm: dict[str, Any], view: SwarmView, now: float) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
 from p2pnode.client.outcome import Answer
-from p2pnode.client.peers import Observed, observed
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, compiled, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
+from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
@@ -37,7 +37,7 @@ from p2pnode.routing.needs import Held
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks, all_of
-from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling, SwarmView
+from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
 
@@ -85,7 +85,8 @@ class Client:
         self._reader: SwarmReader
         self._gossip: Gossip
         self.model: ClientModel
-        """The model in use; set by ``async with``."""
+        """The model in use; set by ``async with``, as is ``seen``."""
+        self.seen: SwarmSeen
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -97,13 +98,11 @@ class Client:
                 members=lambda: self._reader.view(max_age_s=READ_EVERY_S),
                 wall_clock=config.wall_clock,
                 on_change=self._on_health,
+                max_neighbours=config.gossip_neighbours,
             )
-            self._reader = SwarmReader(
-                joined.directory,
-                wall_clock=config.wall_clock,
-                monotonic=asyncio.get_running_loop().time,
-                health=gossip.snapshot,
-            )
+            clock, directory = config.wall_clock, joined.directory
+            self.seen = SwarmSeen(directory, gossip, self._experience, wall_clock=clock)
+            self._reader = self.seen.reader
             self._links = await stack.enter_async_context(
                 Links(
                     joined.transport,
@@ -136,15 +135,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-
-    async def view(self) -> SwarmView:
-        """The swarm as it was a moment ago, other models' peers included; raises JoinFailed."""
-        return await self._reader.view()
-
-    async def observe(self) -> Observed:
-        """The swarm, and what was seen of it from here; raises JoinFailed."""
-        now = asyncio.get_running_loop().time()
-        return observed(await self.view(), self._experience.reputation, self._gossip.rtt_s, now)
 
     async def wait_closed(self) -> None:
         """Return never while the network works; raises DaemonDied when it has failed for good."""
@@ -195,7 +185,7 @@ class Client:
         session = self._session(router, request, drafter or self.model.drafter(request))
         chain: Chain | None = None
         try:
-            async with session:
+            async with self.seen.runs.entry(session, answer.times), session:
                 while not answer.finish_reason:
                     chosen = await session.next_token()
                     if session.chain is not None and session.chain is not chain:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from statistics import mode
 from typing import Any
 
-from p2pnode.client.peers import PeerSeen
+from p2pnode.client.peers import Observed, PeerSeen
 from p2pnode.types import (
     Announcement,
     LayerRange,
@@ -26,19 +26,13 @@ PUBLIC = "public"
 """The only swarm that needs no membership."""
 
 
-def picture(
-    view: SwarmView,
-    *,
-    seen: Iterable[PeerSeen] = (),
-    rtts_s: Mapping[PeerId, float] = {},
-    max_peers: int | None = None,
-) -> dict[str, Any]:
+def picture(observed: Observed, *, max_peers: int | None = None) -> dict[str, Any]:
     """Models with what is covered, and their peers in the order of their layers.
 
-    seen: what a client remembers of its peers; rtts_s: the round trips it has measured
     max_peers: more are counted (``num_peers``), and left out
     """
-    reputation = {each.peer: each for each in seen}
+    view = observed.view
+    reputation = {each.peer: each for each in observed.seen}
     announced = in_order(view)
     by_model: dict[str, list[Announcement]] = {}
     for a in announced:
@@ -51,7 +45,7 @@ def picture(
             {
                 **_peer(a),
                 "health": _health(view.health.get(a.peer)),
-                "rtt_s": _rounded(rtts_s.get(a.peer), 4),
+                "rtt_s": _rounded(observed.rtts_s.get(a.peer), 4),
                 "reputation": _reputation(reputation.get(a.peer)),
             }
             for a in announced[:max_peers]

@@ -41,7 +41,7 @@ async def metrics(request: Request) -> Response:
     gateway, observed, num_missing = gateway_of(request), None, 0
     try:
         client = gateway.client
-        observed = await client.observe()
+        observed = await client.seen.observe()
         num_missing = sum(map(len, missing_layers(observed.view, client.model.spec)))
     except (ApiError, JoinFailed):
         observed = None
@@ -55,7 +55,7 @@ async def readiness(gateway: Gateway) -> dict[str, Any]:
     try:
         client = gateway.client
         spec = client.model.spec
-        missing = missing_layers(await client.view(), spec)
+        missing = missing_layers((await client.seen.observe()).view, spec)
     except (ApiError, JoinFailed) as error:
         return {**told, "why": escape(str(error))}
     shown = [str(layers) for layers in missing]

@@ -12,6 +12,7 @@ from p2pnode.cli import main
 from p2pnode.cli.exits import FAILED
 from p2pnode.cli.top_face import with_ages
 from p2pnode.cli.top_view import screen
+from p2pnode.client.peers import Observed
 from p2pnode.client.picture import picture
 from p2pnode.types import Liveness, SwarmView
 from tests.support.peers import announced, view
@@ -21,7 +22,7 @@ def drawn(swarm: SwarmView, *, width: int = 140, height: int = 40) -> str:
     """What a terminal without colours would show."""
     file = io.StringIO()
     console = Console(file=file, width=width, height=height, color_system=None)
-    shown = with_ages(picture(swarm), swarm, now=5.0)
+    shown = with_ages(picture(Observed(view=swarm, seen=(), rtts_s={})), swarm, now=5.0)
     console.print(screen(shown, ConsoleDimensions(width, height)))
     return file.getvalue()
 
