@@ -47,6 +47,11 @@ class Home:
         return self.folder / "run"
 
     @property
+    def swarms(self) -> Path:
+        """One folder for each private swarm: keys, invite, news and last good peers; mode 0700."""
+        return self.folder / "swarms"
+
+    @property
     def peers(self) -> Path:
         """The last good peers, to find the swarm again."""
         return self.folder / "peers.json"
@@ -87,6 +92,9 @@ class SwarmConfig:
     join: tuple[str, ...] = ()
     """Addresses of peers to join through, each ending in ``/p2p/PEER``; set: joining must
     succeed. Empty: the nodes of this home, the last good peers, ``bootstrap_peers.txt``."""
+    invite: str = field(default="", repr=False)
+    """Into a private swarm: an invite, a file with one, or the name of a swarm that this home is in
+    already. Empty: the public swarm."""
     starts_swarm: bool = True
     """Whether to start a swarm of our own when nobody answers; a client never does."""
     host: str = "0.0.0.0"

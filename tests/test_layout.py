@@ -26,7 +26,7 @@ MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
     {"sampling"},
-    {"types", "version", "numerics"},
+    {"types", "version", "numerics", "trend"},
     {"errors", "sizes"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
+    "nacl": {"trust"},
     "llguidance": {"model"},
     "msgpack": {"wire"},
     "typer": {"cli"},
@@ -59,7 +60,8 @@ MAY_IMPORT = {
     "prometheus_client": {"gateway"},
     "opentelemetry": {"gateway"},
 }
-PURE = {"sampling", "types", "numerics", "sizes", "errors", "version", "wire", "routing", "plan"}
+PURE = {"sampling", "types", "numerics", "sizes", "trend", "errors", "version"}
+PURE |= {"wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from p2pnode.bench.parts import Setup
 
 NAMES = (
-    *("loopback", "resilience", "wan", "throughput", "prefill", "speculation"),
-    *("gateway", "wire", "plan"),
+    *("loopback", "resilience", "wan", "throughput", "prefill"),
+    *("speculation", "gateway", "wire", "plan"),
 )
 WHOLE_ONLY = ("loopback", "wire")
 

@@ -15,8 +15,8 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="loopback, resilience, wan, throughput, prefill, speculation, gateway, wire "
-            "or plan.",
+            help="loopback, resilience, wan, throughput, prefill, speculation, gateway, wire or "
+            "plan.",
         ),
     ],
     *,

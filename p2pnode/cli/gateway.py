@@ -9,7 +9,7 @@ import typer
 
 from p2pnode.cli import gateway_keys
 from p2pnode.cli.generate import Draft
-from p2pnode.cli.options import Home, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 
@@ -56,6 +56,7 @@ def gateway(
     *,
     model: Model = None,
     join: Join = None,
+    invite: Invite = None,
     host: HttpHost = "127.0.0.1",
     port: HttpPort = 8000,
     tls_cert: TlsCert = None,
@@ -69,7 +70,7 @@ def gateway(
     """Answer HTTP requests in OpenAI's shape through the swarm, until Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
-    swarm = client_swarm(join, home)
+    swarm = client_swarm(join, home, invite)
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together")
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None

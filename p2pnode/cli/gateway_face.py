@@ -87,7 +87,7 @@ async def beside_node(
 
     The gateway is a client of its own, which joins through the node: it has its own p2pd.
     """
-    own = SwarmConfig(home=swarm.home, starts_swarm=False)
+    own = SwarmConfig(home=swarm.home, invite=swarm.invite, starts_swarm=False)
     client = ClientConfig(swarm=own, cache=config.cache, draft="auto")
 
     async def serve() -> None:

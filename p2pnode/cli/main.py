@@ -38,6 +38,7 @@ from p2pnode.cli import (
     serve,
     service,
     status,
+    swarm,
     top,
     version,
 )
@@ -91,6 +92,7 @@ app.command()(demo.demo)
 app.command()(status.status)
 app.command()(top.top)
 app.add_typer(keys.app, name="keys")
+app.add_typer(swarm.app, name="swarm")
 app.add_typer(model.app, name="model")
 app.command()(plan.plan)
 app.command()(bench.bench)

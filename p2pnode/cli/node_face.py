@@ -103,7 +103,10 @@ def _listening(fields: dict[str, Any]) -> str:
     lines += [f"listening  {address}" for address in fields["addresses"]]
     if fields.get("founded"):
         lines.append("swarm      a new one: nobody answered; still looking for others")
-    if fields["addresses"]:
+    if "swarm" in fields:
+        lines.append(f"private    {escape(fields['swarm'], 40)}; others join with an invite:")
+        lines.append(f"           p2pnode swarm invite --swarm {escape(fields['swarm'], 40)}")
+    elif fields["addresses"]:
         join = f"p2pnode serve --layers FIRST-LAST --join {fields['addresses'][0]}"
         lines.append(f"to join    {join}")
     return "\n".join(lines)

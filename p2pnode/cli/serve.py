@@ -13,6 +13,7 @@ from p2pnode.cli.options import (
     Announce,
     Home,
     Host,
+    Invite,
     Join,
     Json,
     Key,
@@ -117,6 +118,7 @@ def serve(
     layers: Layers,
     model: Model = None,
     join: Join = None,
+    invite: Invite = None,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -135,7 +137,9 @@ def serve(
     json: Json = False,
 ) -> None:
     """Serve a range of layers to the swarm until Ctrl-C."""
-    swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    swarm = node_swarm(
+        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+    )
     cache = swarm.home.cache
     config = NodeConfig(
         model=model,
@@ -159,6 +163,7 @@ def serve(
 def node_swarm(
     *,
     join: list[str] | None,
+    invite: str | None,
     host: str | None,
     port: int | None,
     announce: list[str] | None,
@@ -170,6 +175,7 @@ def node_swarm(
         home=find_home(home),
         key=key,
         join=addresses(join),
+        invite=invite or "",
         port=port,
         announce=tuple(announce or ()),
     )

@@ -59,6 +59,7 @@ class Client:
         self,
         *,
         join: Sequence[str] = (),
+        invite: str = "",
         model: str | None = None,
         head: str = "remote",
         draft: str = AUTO,
@@ -66,9 +67,10 @@ class Client:
         config: ClientConfig | None = None,
         network: Network | None = None,
     ) -> None:
+        """invite: into a private swarm: the text, a file with it, or the swarm's name"""
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or default_config(tuple(join), folder, draft)
+        self._config = config or default_config(tuple(join), folder, draft, invite)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network
@@ -88,9 +90,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            network = self._network or real_network(self._config)
+            config, network = self._config, self._network or real_network(self._config)
             joined = self._joined = await stack.enter_async_context(network.join())
-            config = self._config
             gossip = self._gossip = Gossip(
                 joined.transport.peer,
                 None,
@@ -121,6 +122,7 @@ class Client:
                 with_ends=self._has_local_head,
                 draft=config.draft,
             )
+            stack.callback(self.model.constraints.close)
             if self.model.draft is not None:
                 await stack.enter_async_context(self.model.draft)
             self._stack = stack.pop_all()

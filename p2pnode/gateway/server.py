@@ -89,17 +89,17 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to that address; raises PortBusy, BadRequest when it is no address of ours."""
-    try:
-        family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
-        with socket.socket(family) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, port))
+    """A socket that listens there; raises PortBusy, BadRequest when it is no address of ours."""
+    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1" if host == "localhost" else host, port))
             sock.listen(BACKLOG)
-            yield sock
-    except OSError as error:
-        what = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise PortBusy(f"{what}; try another with --port") from None
+        except OSError as error:
+            what = f"cannot listen on {host} port {port}: {error.strerror}"
+            raise PortBusy(f"{what}; try another with --port") from None
+        yield sock
 
 
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

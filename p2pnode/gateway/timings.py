@@ -11,6 +11,7 @@ from p2pnode.types import Chain
 
 CHAIN_ID = "P2PNode-Chain-Id"
 CHAIN = "P2PNode-Chain"
+MAX_TIMED = 4
 
 
 def chain_id(chain: Chain) -> str:
@@ -20,8 +21,8 @@ def chain_id(chain: Chain) -> str:
 
 
 def chain_headers(chains: Sequence[Chain | None]) -> dict[str, str]:
-    """The chains known by now, one per answer."""
-    known = [chain for chain in chains if chain is not None]
+    """The chains known by now, each once."""
+    known = list(dict.fromkeys(chain for chain in chains if chain is not None))
     if not known:
         return {}
     shown = [" ".join(f"{hop.peer.short}:{hop.layers}" for hop in chain.hops) for chain in known]
@@ -29,9 +30,12 @@ def chain_headers(chains: Sequence[Chain | None]) -> dict[str, str]:
 
 
 def server_timing(answers: Sequence[Done]) -> str:
-    """The ``Server-Timing`` header: time to the first token, and each hop's compute and queue."""
+    """The ``Server-Timing`` header: time to the first token, and each hop's compute and queue.
+
+    Of the first few answers: a header has little room; the ``p2pnode`` field has all.
+    """
     metrics = []
-    for number, done in enumerate(answers):
+    for number, done in enumerate(answers[:MAX_TIMED]):
         prefix = f"a{number}-" if len(answers) > 1 else ""
         metrics.append(f"{prefix}first-token;dur={_ms(done.ttft_s)}")
         for index, hop in enumerate(done.hops):

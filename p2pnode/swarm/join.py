@@ -19,6 +19,7 @@ from typing import Protocol
 
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
 from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
+from p2pnode.swarm.refusals import raise_not_member
 from p2pnode.swarm.running import running_addresses
 from p2pnode.types import PeerId
 
@@ -122,6 +123,7 @@ class Joiner:
         for error in errors:
             if isinstance(error, (JoinFailed, LocalError)):
                 raise error
+        raise_not_member(errors, is_told=bool(self._sources.explicit) or not may_found)
         tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
         if self._sources.explicit:
             raise JoinFailed(f"no node given with --join answered: {_shown(errors)}")

@@ -15,21 +15,22 @@ from p2pnode.gateway.server import listening
 from p2pnode.gateway.settings import GatewaySettings
 
 HOST = "127.0.0.1"
+PART = b"GET /ping HTTP/1.1\r\nHost: loc"
 WHOLE = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"GET /ping HTTP/1.1\r\nHost: loc", WHOLE + b"GET /pi"], ids=["0", "1", "1.5"]
-)
-async def test_who_does_not_end_its_request_is_cut_off(sent: bytes) -> None:
+@pytest.mark.parametrize(("num_before", "sent"), [(0, b""), (0, PART), (1, PART)])
+async def test_who_does_not_end_its_request_is_cut_off(num_before: int, sent: bytes) -> None:
     app = make_app(Gateway(GatewaySettings()))
     async with listening(app, HOST, 0, headers_within_s=0.2) as url:
         reader, writer = await asyncio.open_connection(HOST, urlsplit(url).port)
+        for _ in range(num_before):
+            writer.write(WHOLE)
+            await reader.readuntil(b'{"status":"ok"}')
         writer.write(sent)
         async with asyncio.timeout(10.0):
-            answer = await reader.read()
+            assert await reader.read() == b""
         writer.close()
-    assert answer.count(b'{"status":"ok"}') == sent.count(WHOLE)
 
 
 async def test_one_connection_takes_many_requests() -> None:

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import json
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,14 +132,11 @@ def test_a_gateway_of_its_own_speaks_tls_to_holders_of_a_key(
     with Command("gateway", *options, "--tls-cert", str(cert), "--tls-key", str(key)) as command:
         own = command.wait_for("listening")
         assert own["url"].startswith("https://127.0.0.1:")
-        checks = httpx.Client(verify=str(cert))
+        checks = httpx.Client(verify=ssl.create_default_context(cafile=cert))
         with client_of(own["url"], api_key=secret, http_client=checks) as client:
             done = client.completions.create(model=own["model"], prompt="Once", max_tokens=3)
             assert done.usage is not None
             assert done.usage.completion_tokens <= 3
-        with (
-            client_of(own["url"], http_client=checks) as client,
-            pytest.raises(openai.AuthenticationError),
-        ):
-            client.models.list()
+            with pytest.raises(openai.AuthenticationError):
+                client.with_options(api_key="any").models.list()
         assert command.end(signal.SIGTERM) == 0

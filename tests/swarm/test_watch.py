@@ -10,7 +10,8 @@ import pytest
 
 from p2pnode.cli.top_face import pictures
 from p2pnode.config import ClientConfig
-from p2pnode.lab.swarm import LabMember, LocalSwarm
+from p2pnode.lab.member import LabMember
+from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.net.memory import fake_identity
 from p2pnode.swarm.watch import watching
 from p2pnode.types import Liveness
