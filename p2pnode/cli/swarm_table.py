@@ -7,15 +7,12 @@ from typing import Any
 
 from p2pnode.cli.output import Output
 from p2pnode.client.peers import Observed
-from p2pnode.client.picture import in_order, picture
+from p2pnode.client.picture import PUBLIC, in_order, picture
 from p2pnode.config import ClientConfig
 from p2pnode.log import escape
 from p2pnode.swarm.p2p_network import client_network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import Announcement, SwarmView
-
-PUBLIC = "public"
-"""The swarm that needs no membership."""
 
 
 async def read_swarm(config: ClientConfig) -> tuple[str, SwarmView]:
@@ -29,10 +26,10 @@ async def read_swarm(config: ClientConfig) -> tuple[str, SwarmView]:
 def show(view: SwarmView, *, now: float, output: Output, name: str = PUBLIC) -> None:
     """Print a swarm; ``now`` is seconds since the epoch."""
     peers = in_order(view)
-    found = picture(Observed(view=view, seen=(), rtts_s={}))
+    found = {**picture(Observed(view=view, seen=(), rtts_s={})), "swarm": name}
     for fields, announcement in zip(found["peers"], peers, strict=True):
         fields |= _whereabouts(announcement, now)
-    output.result({**found, "swarm": name})
+    output.result(found)
     if not peers:
         output.say("nobody serves a model here; start: p2pnode serve --layers FIRST-LAST")
         return
