@@ -18,7 +18,7 @@ from p2pnode.node.limits import Busy, LoadOfOthers, leave_at
 from p2pnode.numerics import Numerics
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.handler import Handler
-from p2pnode.serving.places import Limits
+from p2pnode.serving.limits import Limits
 from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession
 from p2pnode.serving.worker import Worker

@@ -21,7 +21,8 @@ from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.job import Job, Output
-from p2pnode.serving.places import Limits, OnEvent, Places, reply
+from p2pnode.serving.limits import Limits
+from p2pnode.serving.places import OnEvent, Places, reply
 from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.requests import Requests
 from p2pnode.serving.session import Gap, HopSession, Key

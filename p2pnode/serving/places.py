@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 from typing import Any
 
 from p2pnode.errors import BadConstraint, ModelFilesError, PeerError, PeerLost, PeerRefused
@@ -21,6 +20,7 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
+from p2pnode.serving.limits import Limits
 from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession, Key, ids_of
@@ -31,18 +31,6 @@ from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Rerout
 log = logging.getLogger(__name__)
 
 OnEvent = Callable[[str, HopSession], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """The numbers that a handler needs."""
-
-    chunk_tokens: int
-    session_idle_timeout_s: float
-    journal_bytes: int
-    """Of one session; so much more is forgotten, oldest rows first."""
-    journals_bytes: int
-    """Of all sessions together."""
 
 
 class Places:
