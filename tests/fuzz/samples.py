@@ -19,6 +19,7 @@ NAMED: dict[str, Any] = {
     "numerics": "float32",
     "fault": "compute",
     "held": b"h" * 14,
+    "log_id": b"",
     "place": b"",
     "digests": (b"d" * 120,),
     "suspicions": (),

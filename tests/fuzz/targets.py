@@ -10,6 +10,7 @@ import numpy as np
 
 import p2pnode.gossip.messages
 import p2pnode.net.reach_messages
+import p2pnode.swarm.tidings
 import p2pnode.wire.messages
 import p2pnode.wire.notices
 from p2pnode import log
@@ -33,7 +34,7 @@ from p2pnode.wire.logprobs import pack, unpack
 from p2pnode.wire.pages import PAGE_TOKENS, names_of, tokens_named, tokens_shared
 from p2pnode.wire.reader import FrameReader
 from p2pnode.wire.records import decode_announcement, encode_announcement
-from tests.fuzz import files, model_targets
+from tests.fuzz import files, model_targets, trust_targets
 from tests.fuzz.mutate import mutated, mutated_fields
 from tests.fuzz.running import Target
 from tests.fuzz.samples import OTHER, PEER, messages
@@ -47,6 +48,7 @@ QUIET = ("p2pnode.dht.peers_file", model_targets.QUIET)
 LOADED = (
     p2pnode.gossip.messages,
     p2pnode.net.reach_messages,
+    p2pnode.swarm.tidings,
     p2pnode.wire.messages,
     p2pnode.wire.notices,
     whois,
@@ -273,6 +275,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
         model_targets.json_file,
         model_targets.config,
         model_targets.template,
+        trust_targets.warrants,
+        trust_targets.news,
+        trust_targets.greeting,
+        trust_targets.invites,
         names,
         escaped,
     )
