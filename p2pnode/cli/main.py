@@ -27,6 +27,7 @@ from p2pnode.cli import (
     bootstrap,
     chat,
     demo,
+    doctor,
     generate,
     keys,
     lab,
@@ -81,6 +82,7 @@ app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(status.status)
+app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.command()(bench.bench)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
 from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
@@ -35,6 +35,7 @@ SAVE_INTERVAL_S = 60.0
 MAX_CANDIDATES = 128
 
 
+@runtime_checkable
 class Meeting(Protocol):
     """What joining needs of a directory."""
 
@@ -65,6 +66,18 @@ class JoinSources:
     """Addresses from ``--join``; with any, nothing else is tried."""
     public: tuple[str, ...] = ()
     """Addresses from ``bootstrap_peers.txt``."""
+
+    def candidates(self) -> dict[PeerId, tuple[str, ...]]:
+        """Whom to try, as it is now; raises BadRequest for an explicit address without a peer."""
+        candidates: dict[PeerId, tuple[str, ...]] = {}
+        if self.explicit:
+            _add(candidates, by_peer(self.explicit))
+        else:
+            _add(candidates, _good_addresses(running_addresses(self.home / "run")))
+            last_good = load_peers(self.home / FILE_NAME)
+            _add(candidates, {good.peer: good.addresses for good in last_good})
+            _add(candidates, _good_addresses(self.public))
+        return candidates
 
 
 def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
@@ -124,9 +137,11 @@ class Joiner:
                 raise error
         tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
         if self._sources.explicit:
-            raise JoinFailed(f"no node given with --join answered: {_shown(errors)}")
+            what = f"no node given with --join answered: {_shown(errors)}"
+            raise JoinFailed(what, tuple(errors))
         if not may_found:
-            raise JoinFailed(f"no swarm found: none of {tried}; name a node with --join ADDRESS")
+            what = f"no swarm found: none of {tried}; name a node with --join ADDRESS"
+            raise JoinFailed(what, tuple(errors))
         log.info("no swarm found, starting one: tried=%d", len(candidates))
         return False
 
@@ -159,15 +174,7 @@ class Joiner:
     # --- whom to try
 
     def _candidates(self) -> dict[PeerId, tuple[str, ...]]:
-        sources = self._sources
-        candidates: dict[PeerId, tuple[str, ...]] = {}
-        if sources.explicit:
-            _add(candidates, by_peer(sources.explicit))
-        else:
-            _add(candidates, _good_addresses(running_addresses(sources.home / "run")))
-            last_good = load_peers(sources.home / FILE_NAME)
-            _add(candidates, {good.peer: good.addresses for good in last_good})
-            _add(candidates, _good_addresses(sources.public))
+        candidates = self._sources.candidates()
         _add(candidates, self._known)
         candidates.pop(self._own, None)
         return dict(list(candidates.items())[:MAX_CANDIDATES])

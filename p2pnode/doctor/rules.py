@@ -1,0 +1,271 @@
+"""From measured values to the one cause that matters most. Pure.
+
+1. What fails goes before what is slow, in this order: no swarm (`discovery`), a peer that failed in
+   the probe or tells of errors (`memory_pressure` when it ran out of memory, else `node_failing`),
+   no room (`overloaded`), layers that nobody serves (`discovery`).
+2. Of what is slow (`doctor.slow`), the cause that costs a request of `PROMPT_TOKENS` and
+   `ANSWER_TOKENS` the most seconds.
+3. This machine's own memory, where nothing else explains it, or where the slow peer runs here.
+
+A single noisy sample decides nothing: times are medians, late pings and errors are counted, and a
+peer that was late once is not failing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable
+
+from p2pnode.doctor import slow
+from p2pnode.doctor.measured import Measured
+from p2pnode.doctor.report import Cause, Verdict
+from p2pnode.doctor.words import layers_of, ms, name
+from p2pnode.errors import PeerError, PeerRefused, PeerTimeout
+from p2pnode.log import escape
+from p2pnode.pipeline.roles import Accused, Forgot, Outpaced
+from p2pnode.routing.steps import step_s
+from p2pnode.types import Liveness, PeerId
+
+MIN_ERRORS = 3
+"""So many errors in the last minutes make a peer a failing one, when it is that much worse than
+its peers (`ERROR_TIMES`)."""
+ERROR_TIMES = 3.0
+MIN_OUT_OF_MEMORY = 2
+"""One may be a single session that was too long."""
+MIN_TIMEOUTS = 2
+"""Late once is no failure, unless nobody was left for it."""
+SILENT_S, SILENT_TOKENS = 3.0, 4.0
+"""Seconds, and times between tokens, without a word: longer is not slow."""
+SLOW_RATHER_S = 2.0
+"""A peer whose steps take so long by its own word is slow, not silent."""
+OUT_OF_MEMORY = "out-of-memory"
+NOT_FAILING = (PeerRefused, Outpaced, Forgot, Accused)
+"""What speaks against no peer: no room, a standby that was faster, the way between two."""
+
+
+def judge(measured: Measured) -> Verdict:
+    """The cause, whose, why, and what to do."""
+    for rule in RULES:
+        verdict = rule(measured)
+        if verdict is not None:
+            return verdict
+    return _healthy(measured)
+
+
+# --- what fails
+
+
+def _no_swarm(measured: Measured) -> Verdict | None:
+    error = measured.join_error
+    if error is None:
+        return None
+    return Verdict(
+        cause=Cause.DISCOVERY,
+        evidence=f"no swarm was found: {escape(str(error), 400)}",
+        remedy="check the addresses given with --join, this machine's network and its clock; "
+        "the check of each bootstrap peer says what it answered",
+    )
+
+
+def _failing(measured: Measured) -> Verdict | None:
+    """Whom the probe blamed; a timeout only when it came again, or ended the session."""
+    blamed = [error for error in measured.errors if not isinstance(error, NOT_FAILING)]
+    counts = Counter(error.peer for error in blamed)
+    for error in reversed(blamed):
+        is_late = isinstance(error, PeerTimeout)
+        if is_late and counts[error.peer] < MIN_TIMEOUTS and measured.failure is None:
+            continue
+        return _failed(measured, error)
+    return _silent(measured)
+
+
+def _failed(measured: Measured, error: PeerError) -> Verdict:
+    memory = "out of memory" in str(error).lower() or _told(measured, error.peer)[OUT_OF_MEMORY]
+    what = f"{escape(str(error), 300)}{_also(measured, error.peer)}"
+    if memory:
+        return _out_of_memory(error.peer, what)
+    return Verdict(
+        cause=Cause.NODE_FAILING,
+        peer=error.peer,
+        evidence=what,
+        remedy="restart that node and look at its log; until then let another one serve "
+        f"{layers_of(measured.view, error.peer)}",
+    )
+
+
+def _silent(measured: Measured) -> Verdict | None:
+    """The probe's time was over before one hop answered, and it is not known to be slow."""
+    chain = measured.chain
+    if chain is None or chain.awaited is None:
+        return None
+    if chain.waited_s < max(SILENT_S, SILENT_TOKENS * (chain.token_s or 0.0)):
+        return None
+    peer = chain.awaited
+    known = measured.view.health.get(peer)
+    announced = next((a for a in measured.view.announcements if a.peer == peer), None)
+    if announced is not None and known is not None:
+        told_s = step_s(announced, known.health, 1)
+        if known.liveness is Liveness.ALIVE and told_s >= SLOW_RATHER_S:
+            return Verdict(
+                cause=Cause.SLOW_DEVICE,
+                peer=peer,
+                evidence=f"{name(peer)} takes {ms(told_s)} for a step, by its own word",
+                remedy=slow.REMEDY_DEVICE,
+            )
+    return Verdict(
+        cause=Cause.NODE_FAILING,
+        peer=peer,
+        evidence=f"{name(peer)} has not answered a step for {ms(chain.waited_s)}",
+        remedy="restart that node and look at its log",
+    )
+
+
+def _errors_told(measured: Measured) -> Verdict | None:
+    """What the chain's peers tell of their own last minutes, against what all peers tell."""
+    chain = measured.chain
+    totals = {a.peer: _told(measured, a.peer).total() for a in measured.view.announcements}
+    for hop in chain.hops if chain is not None else ():
+        told = _told(measured, hop.peer)
+        others = [total for peer, total in totals.items() if peer != hop.peer]
+        usual = statistics.median(others) if others else 0.0
+        if told[OUT_OF_MEMORY] >= MIN_OUT_OF_MEMORY:
+            return _out_of_memory(hop.peer, f"{name(hop.peer)} {_list(told)}")
+        if told.total() >= MIN_ERRORS and told.total() > ERROR_TIMES * usual:
+            return Verdict(
+                cause=Cause.NODE_FAILING,
+                peer=hop.peer,
+                evidence=f"{name(hop.peer)} {_list(told)}; its peers {usual:g} (median)",
+                remedy="look at that node's log and device",
+            )
+    return None
+
+
+def _no_room(measured: Measured) -> Verdict | None:
+    refused = [error for error in measured.errors if isinstance(error, PeerRefused)]
+    failure = measured.failure
+    is_full = failure is not None and "room" in str(failure)
+    if failure is None or not (refused or is_full):
+        return None
+    error = refused[-1] if refused else failure
+    return Verdict(
+        cause=Cause.OVERLOADED,
+        peer=refused[-1].peer if refused else None,
+        evidence=f"no place for another session: {escape(str(error), 300)}",
+        remedy="ask again in a while, or let another node serve the same layers",
+    )
+
+
+def _uncovered(measured: Measured) -> Verdict | None:
+    """No chain: a peer that is dead and still announced, or layers that nobody serves."""
+    failure = measured.failure
+    if failure is None:
+        return None
+    health = measured.view.health
+    for a in measured.view.announcements:
+        if a.peer in health and health[a.peer].liveness is not Liveness.ALIVE:
+            return Verdict(
+                cause=Cause.NODE_FAILING,
+                peer=a.peer,
+                evidence=f"{name(a.peer)}, layers {a.layers}, is announced and its neighbours "
+                f"get no answer; {escape(str(failure), 200)}",
+                remedy=f"start it again, or let another one serve layers {a.layers}",
+            )
+    return Verdict(
+        cause=Cause.DISCOVERY,
+        evidence=escape(str(failure), 400),
+        remedy="start nodes for these layers: p2pnode serve --layers FIRST-LAST; if they run, "
+        "see that they have joined the same swarm",
+    )
+
+
+# --- what is slow
+
+
+def _slow(measured: Measured) -> Verdict | None:
+    found = slow.candidates(measured)
+    if not found:
+        return None
+    worst = max(found, key=lambda each: each.cost_s).verdict
+    if worst.cause is Cause.SLOW_DEVICE and worst.peer in measured.own_peers and measured.pressure:
+        return _pressed(measured, worst.peer)
+    return worst
+
+
+def _no_token(measured: Measured) -> Verdict | None:
+    """Nothing failed, and yet nothing came."""
+    chain = measured.chain
+    if chain is not None and chain.num_tokens:
+        return None
+    what = "no hop has opened a session" if chain is None else "no token came"
+    return Verdict(
+        cause=Cause.DISCOVERY,
+        evidence=f"{what} within {ms(measured.probed_s)}",
+        remedy="try again in a minute; p2pnode --debug doctor shows what is waited for",
+    )
+
+
+def _pressure(measured: Measured) -> Verdict | None:
+    return _pressed(measured, None) if measured.pressure else None
+
+
+def _pressed(measured: Measured, peer: PeerId | None) -> Verdict:
+    return Verdict(
+        cause=Cause.MEMORY_PRESSURE,
+        peer=peer,
+        evidence=f"this machine: {measured.pressure}",
+        remedy="end what else needs memory here, or serve fewer layers (--vram limits a node)",
+    )
+
+
+def _healthy(measured: Measured) -> Verdict:
+    chain = measured.chain
+    if chain is None or chain.token_s is None:
+        return Verdict(cause=Cause.NONE, evidence="the swarm answers")
+    rtts = [hop.ways.median_s for hop in chain.hops if hop.ways.median_s is not None]
+    first = "" if chain.ttft_s is None else f", the first after {ms(chain.ttft_s)}"
+    away = f"; round trips {ms(min(rtts))} to {ms(max(rtts))}" if rtts else ""
+    hops = f"{len(chain.hops)} {'hop' if len(chain.hops) == 1 else 'hops'}"
+    evidence = f"{hops}, {ms(chain.token_s)} per token{first}{away}"
+    return Verdict(cause=Cause.NONE, evidence=evidence)
+
+
+RULES: tuple[Callable[[Measured], Verdict | None], ...] = (
+    _no_swarm,
+    _failing,
+    _errors_told,
+    _no_room,
+    _uncovered,
+    _slow,
+    _no_token,
+    _pressure,
+)
+"""The first that finds something is right."""
+
+
+# --- words
+
+
+def _out_of_memory(peer: PeerId, evidence: str) -> Verdict:
+    return Verdict(
+        cause=Cause.MEMORY_PRESSURE,
+        peer=peer,
+        evidence=evidence,
+        remedy="let that node serve fewer layers or sessions (--layers, --max-sessions, --vram), "
+        "or end what else uses its memory",
+    )
+
+
+def _told(measured: Measured, peer: PeerId) -> Counter[str]:
+    known = measured.view.health.get(peer)
+    return Counter(dict(known.health.errors)) if known is not None else Counter()
+
+
+def _also(measured: Measured, peer: PeerId) -> str:
+    told = _told(measured, peer)
+    return f"; it {_list(told)}" if told else ""
+
+
+def _list(told: Counter[str]) -> str:
+    kinds = ", ".join(f"{count} x {escape(kind, 24)}" for kind, count in told.most_common())
+    return f"tells of {kinds} in its last minutes"
