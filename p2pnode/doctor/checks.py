@@ -1,4 +1,4 @@
-"""From what was seen to graded checks: what, how it came out, with which numbers, what to do. Pure."""
+"""From what was seen to graded checks: how it came out, by which numbers, what to do. Pure."""
 
 from __future__ import annotations
 

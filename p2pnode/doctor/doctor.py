@@ -8,33 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from p2pnode.doctor import checks
+from p2pnode.doctor.choosing import not_served, peers_told, served, spec_of
 from p2pnode.doctor.here import Here
 from p2pnode.doctor.measured import Measured
 from p2pnode.doctor.probe import Probe
-from p2pnode.doctor.report import Check, PeerTold, Report
+from p2pnode.doctor.report import Check, Report
 from p2pnode.doctor.rules import judge
 from p2pnode.doctor.steps import chain_of
 from p2pnode.errors import (
     ClockSkew,
     JoinFailed,
     LocalError,
-    NoChain,
     P2PNodeError,
     PeerTimeout,
 )
-from p2pnode.log import escape
-from p2pnode.model.source import BUILTIN_NAME, BUILTIN_NAMES
 from p2pnode.net.reach import Reach
 from p2pnode.swarm.join import Meeting
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.tasks import Tasks
-from p2pnode.types import Announcement, Hop, ModelSpec, PeerId, SwarmView
+from p2pnode.types import Hop, ModelSpec, PeerId, SwarmView
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +43,6 @@ MEET_WITHIN_S = 3.2
 CHECK_WITHIN_S = 4.0
 MAX_BOOTSTRAP = 16
 MAX_HIDDEN = 3
-MAX_PEERS_SHOWN = 64
-MAX_VOCABULARY = 1 << 24
-"""Announcements do not tell how many tokens a model knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +188,12 @@ class _Examination:
             self.failure = error
             return
         self.directory_s = clock() - began
-        served = _served(view, self.asked.model)
-        if not served:
-            self.failure = _not_served(view, self.asked.model)
+        found = served(view, self.asked.model)
+        if not found:
+            self.failure = not_served(view, self.asked.model)
             return
-        self.spec = _spec(served[0])
-        await probe.hear_health({a.peer for a in served})
+        self.spec = spec_of(found[0])
+        await probe.hear_health({a.peer for a in found})
         self.began_probe_at = clock()
         try:
             async with asyncio.timeout(PROBE_WITHIN_S):
@@ -265,60 +259,3 @@ class _Examination:
         found.append(checks.directory(self.directory_s, self.probe.known()))
         found.append(checks.through_others(hidden, self.hidden))
         return found
-
-
-def peers_told(view: SwarmView) -> tuple[PeerTold, ...]:
-    """What peers say of themselves, in the order of their layers."""
-    told = []
-    for a in sorted(view.announcements, key=lambda a: (a.layers, a.peer))[:MAX_PEERS_SHOWN]:
-        known = view.health.get(a.peer)
-        if known is None:
-            told.append(PeerTold(peer=a.peer, layers=a.layers, liveness="unknown"))
-            continue
-        health = known.health
-        told.append(
-            PeerTold(
-                peer=a.peer,
-                layers=a.layers,
-                liveness=known.liveness.value,
-                num_sessions=health.num_sessions,
-                device_load=health.device_load,
-                vram_used=health.vram_used,
-                errors=health.errors,
-            )
-        )
-    return tuple(told)
-
-
-def _served(view: SwarmView, model: str | None) -> Sequence[Announcement]:
-    """The announcements of the model to probe: the one asked for, else the one with most peers."""
-    if model is None:
-        wanted = list(view.announcements)
-    else:
-        named = BUILTIN_NAME if model in BUILTIN_NAMES else model
-        names = {named, Path(named).name}
-        wanted = [a for a in view.announcements if a.model in names]
-    counts: dict[str, list[Announcement]] = {}
-    for a in wanted:
-        counts.setdefault(a.fingerprint, []).append(a)
-    return max(counts.values(), key=len, default=[])
-
-
-def _not_served(view: SwarmView, model: str | None) -> NoChain:
-    served = ", ".join(sorted({escape(a.model, 60) for a in view.announcements}))
-    there = f"the swarm serves {served}" if served else "the swarm serves no model"
-    wanted = "anything" if model is None else escape(model, 80)
-    return NoChain(f"nobody serves {wanted}; {there}. Start: p2pnode serve --layers FIRST-LAST")
-
-
-def _spec(a: Announcement) -> ModelSpec:
-    """What a session must know of a model, from an announcement of it."""
-    return ModelSpec(
-        name=a.model,
-        fingerprint=a.fingerprint,
-        family="",
-        num_layers=a.num_layers,
-        hidden_size=0,
-        vocab_size=MAX_VOCABULARY,
-        max_positions=0,
-    )

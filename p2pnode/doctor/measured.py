@@ -90,7 +90,7 @@ class Measured:
     """Why no swarm was joined."""
     directory_s: float | None = None
     """How long the directory took to be read."""
-    view: SwarmView = SwarmView(())
+    view: SwarmView = field(default_factory=lambda: SwarmView(()))
     """The announcements of the model that was probed, and what gossip says."""
     chain: ChainMeasured | None = None
     errors: tuple[PeerError, ...] = ()

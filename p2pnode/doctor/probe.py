@@ -6,7 +6,6 @@ It needs no file of a model: what a session must know of one, announcements say.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import statistics
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from typing import Any, Self
 
 from p2pnode.client.experience import Experience
 from p2pnode.client.router import SwarmRouter
-from p2pnode.doctor.measured import PROMPT_TOKENS, HopMeasured, Ways
+from p2pnode.doctor.measured import PROMPT_TOKENS, HopMeasured
+from p2pnode.doctor.pings import Pings
 from p2pnode.doctor.steps import Heard, Round
 from p2pnode.errors import NoChain, P2PNodeError, PeerError, PromptTooLong
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
@@ -27,17 +27,15 @@ from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.tasks import Tasks, all_of
+from p2pnode.tasks import Tasks
 from p2pnode.types import Hop, ModelSpec, PeerHealth, PeerId, Sampling, SwarmView
 from p2pnode.version import SOFTWARE
-from p2pnode.wire.messages import CONTROL, Progress
+from p2pnode.wire.messages import Progress
 
 log = logging.getLogger(__name__)
 
 ROUND_TOKENS = 8
 MAX_ROUNDS = 4
-PING_EVERY_S = 0.1
-LOST_AFTER_S = 2.0
 CONNECT_WITHIN_S = 4.0
 HEARTBEAT_S = (0.25, 3.0)
 """More patient than a client: what is slow shall be measured, not given up."""
@@ -85,13 +83,11 @@ class Probe:
         self._joined = joined
         self._wall_clock = wall_clock
         self._clock = asyncio.get_running_loop().time
-        self._connect_s: dict[PeerId, float] = {}
-        self._rtts: dict[PeerId, list[float]] = {}
-        self._lost: dict[PeerId, int] = {}
         self._ages_s: dict[PeerId, float] = {}
         self._session: ChainSession | None = None
         self._stack = AsyncExitStack()
         self._links: Links
+        self._pings: Pings
         self._tasks: Tasks
         self._gossip: Gossip
         self._reader: SwarmReader
@@ -123,6 +119,7 @@ class Probe:
             )
             self._tasks = await stack.enter_async_context(Tasks())
             self._tasks.start(gossip.run(self._links), name="gossip")
+            self._pings = Pings(self._links, self._tasks)
             self._stack = stack.pop_all()
         return self
 
@@ -147,16 +144,7 @@ class Probe:
     def reached(self) -> dict[PeerId, HopMeasured]:
         """What was measured of each peer that we connected to, without its steps."""
         layers = {a.peer: a.layers for a in self.known().announcements}
-        return {
-            peer: HopMeasured(
-                peer=peer,
-                layers=layers[peer],
-                connect_s=self._connect_s.get(peer),
-                ways=Ways(rtts_s=tuple(rtts), num_lost=self._lost.get(peer, 0)),
-            )
-            for peer, rtts in self._rtts.items()
-            if peer in layers
-        }
+        return self._pings.measured(layers)
 
     @property
     def ahead_s(self) -> float | None:
@@ -183,11 +171,11 @@ class Probe:
             await asyncio.sleep(HEALTH_LOOK_S)
 
     async def run(self, spec: ModelSpec) -> None:
-        """Choose a chain, reach its hops, and generate; until `MAX_ROUNDS`, failure or cancelled."""
+        """Choose a chain, reach its hops, and generate, `MAX_ROUNDS` times; or note the failure."""
         router = self._router(spec)
         try:
             chain = await router.chain(PROMPT_TOKENS + ROUND_TOKENS)
-            await self._reach([hop for hop in chain.hops], router)
+            await self._reach(list(chain.hops), router)
             for number in range(MAX_ROUNDS):
                 await self._round(spec, number)
                 self._note_ages(self._gossip.snapshot().values())
@@ -214,32 +202,8 @@ class Probe:
 
     async def _reach(self, hops: list[Hop], router: SwarmRouter) -> None:
         """Connect to those that are new, and ping them from now on."""
-        new = {hop.peer: hop for hop in hops if hop.peer not in self._rtts}
-        await all_of(*(self._connect(hop, router) for hop in new.values()))
-
-    async def _connect(self, hop: Hop, router: SwarmRouter) -> None:
-        began = self._clock()
-        try:
-            await self._links.connect(hop.peer, hop.addresses)
-        except PeerError as error:
+        for error in await self._pings.add(hops):
             router.blame(error)
-            return
-        self._connect_s[hop.peer] = self._clock() - began
-        self._rtts[hop.peer] = []
-        self._tasks.start(self._ping(hop), name=f"ping-{hop.peer.short}")
-
-    async def _ping(self, hop: Hop) -> None:
-        """Round trips, one after the other, as long as there is a link."""
-        while (link := self._links.get(hop.peer, CONTROL)) is not None:
-            with contextlib.suppress(PeerError):  # it ends now: then there is no link
-                answer = link.ping()
-                await asyncio.wait([answer], timeout=LOST_AFTER_S)
-                if not answer.done():
-                    self._lost[hop.peer] = self._lost.get(hop.peer, 0) + 1
-                    answer.cancel()
-                elif not answer.cancelled():
-                    self._rtts[hop.peer].append(answer.result())
-            await asyncio.sleep(PING_EVERY_S)
 
     async def _round(self, spec: ModelSpec, number: int) -> None:
         """One session: a prompt that nobody has seen, and some tokens."""

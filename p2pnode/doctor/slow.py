@@ -4,7 +4,7 @@ Thresholds are relative, so that peers which merely differ are none:
 
 | cause | when |
 |---|---|
-| overloaded | a step waits longer than it computes, and that is `SHARE` of a token's time |
+| overloaded | a step waits longer than it computes, and that is `SHARE` of a token's time; or what would be a slow device works for `SHARED_BY` sessions and more, at a load of `BUSY_LOAD` |
 | slow_device | `SLOW_TIMES` what peers need for the same layers (`SLOW_TIMES_ELSEWHERE` where only peers of other layers can tell), or `FALLEN_TIMES` what it measured itself when it started; and the excess is `SHARE` of a token's time |
 | network | the median round trip is above the limit; or `LATE_SHARE` of them are late, several times as many as to other peers; or the way from the hop before is longer than half the limit |
 | thin_link | the prompt's rows are under way for longer than all else until the first token takes |
@@ -29,7 +29,7 @@ from p2pnode.doctor.measured import (
 from p2pnode.doctor.report import Cause, Verdict
 from p2pnode.doctor.words import ms, name
 from p2pnode.routing.steps import step_s
-from p2pnode.types import Announcement, PeerId
+from p2pnode.types import Announcement, PeerHealth, PeerId
 
 SHARE = 1 / 3
 """Of the time of a token: less is not why it is slow."""
@@ -39,6 +39,8 @@ SLOW_TIMES = 3.0
 SLOW_TIMES_ELSEWHERE = 6.0
 """Blocks of other layers may have an embedding or a head, which count like layers."""
 FALLEN_TIMES = 2.5
+SHARED_BY = 3
+BUSY_LOAD = 0.7
 LATE_S = 0.15
 """A round trip that takes so much longer than the median is late: something was lost, or stood."""
 MIN_LATE = 4
@@ -95,16 +97,11 @@ def _waiting(measured: Measured, chain: ChainMeasured, hop: HopMeasured) -> Iter
     if known is not None:
         told = known.health
         load = f"; its load is {told.device_load:.0%} with {told.num_sessions} sessions"
-    yield Candidate(
-        _per_token(queue_s),
-        Verdict(
-            cause=Cause.OVERLOADED,
-            peer=hop.peer,
-            evidence=f"steps wait {ms(queue_s)} for the device of {name(hop.peer)}, layers "
-            f"{hop.layers}, and compute for {ms(compute_s)}{load}",
-            remedy="let another node serve the same layers, or ask when there is less to do",
-        ),
+    evidence = (
+        f"steps wait {ms(queue_s)} for the device of {name(hop.peer)}, layers {hop.layers}, and "
+        f"compute for {ms(compute_s)}{load}"
     )
+    yield Candidate(_per_token(queue_s), _overloaded(hop.peer, evidence))
 
 
 def _computing(measured: Measured, chain: ChainMeasured, hop: HopMeasured) -> Iterator[Candidate]:
@@ -124,19 +121,27 @@ def _computing(measured: Measured, chain: ChainMeasured, hop: HopMeasured) -> It
     excess_s = max(excesses, default=0.0)
     if excess_s < max(MIN_EXCESS_S, SHARE * (chain.token_s or 0.0)):
         return
-    load = f", its load is {known.health.device_load:.0%}" if known is not None else ""
     others = f"; {whose} need {ms(usual_s)}" if usual_s is not None else ""
-    yield Candidate(
-        _per_token(excess_s),
-        Verdict(
-            cause=Cause.SLOW_DEVICE,
-            peer=hop.peer,
-            evidence=f"{name(hop.peer)} computes layers {hop.layers} for {ms(computed_s)} per "
-            f"token{others}; when it started it took {ms(before_s)}"
-            f"{_bandwidth(measured, own)}{load}",
-            remedy=REMEDY_DEVICE,
-        ),
+    evidence = (
+        f"{name(hop.peer)} computes layers {hop.layers} for {ms(computed_s)} per token{others}; "
+        f"when it started it took {ms(before_s)}{_bandwidth(measured, own)}"
     )
+    yield Candidate(_per_token(excess_s), _slow_or_shared(known, hop.peer, evidence))
+
+
+def _slow_or_shared(known: PeerHealth | None, peer: PeerId, evidence: str) -> Verdict:
+    """Utilisation against latency: who is busy for many is overloaded, who is not is slow."""
+    if known is not None:
+        health = known.health
+        evidence += f"; its load is {health.device_load:.0%} with {health.num_sessions} sessions"
+        if health.num_sessions >= SHARED_BY and health.device_load >= BUSY_LOAD:
+            return _overloaded(peer, evidence)
+    return Verdict(cause=Cause.SLOW_DEVICE, peer=peer, evidence=evidence, remedy=REMEDY_DEVICE)
+
+
+def _overloaded(peer: PeerId, evidence: str) -> Verdict:
+    remedy = "let another node serve the same layers, or ask when there is less to do"
+    return Verdict(cause=Cause.OVERLOADED, peer=peer, evidence=evidence, remedy=remedy)
 
 
 def _usual(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from p2pnode.doctor.measured import ChainMeasured, HopMeasured
 from p2pnode.types import Chain, Hop, PeerId
@@ -65,7 +66,7 @@ class Round:
 
     def between(self) -> list[float]:
         """The times between tokens."""
-        return [b - a for a, b in zip(self.token_at, self.token_at[1:], strict=False)]
+        return [b - a for a, b in pairwise(self.token_at)]
 
 
 def chain_of(
@@ -129,7 +130,7 @@ def _steps(each: Round, hop: Hop) -> list[tuple[float, float]]:
     """(wait, computation) of the decode steps of a hop; several told at once count as one."""
     found = []
     told = [heard for heard in each.of(hop) if heard.position >= each.prompt_tokens]
-    for before, after in zip(told, told[1:], strict=False):
+    for before, after in pairwise(told):
         num_steps = after.num_steps - before.num_steps
         if num_steps > 0:
             queue_s = (after.queue_s - before.queue_s) / num_steps
@@ -154,7 +155,7 @@ def _ways(each: Round, hops: Sequence[Hop], index: int, half_s: Sequence[float])
 def _ready_at(each: Round, hop: Hop, half_s: float) -> dict[int, tuple[float, float]]:
     """By position: when a hop was ready with a decode step, and what it spent on that step."""
     told, ready = each.of(hop), {}
-    for before, after in zip(told, told[1:], strict=False):
+    for before, after in pairwise(told):
         if before.position >= each.prompt_tokens and after.num_steps == before.num_steps + 1:
             spent_s = after.queue_s - before.queue_s + after.compute_s - before.compute_s
             ready[after.position] = (after.at - half_s, spent_s)

@@ -1,4 +1,4 @@
-"""How hot and how full this machine's devices are: psutil, and nvidia-ml-py where it is installed."""
+"""How hot and how full this machine's devices are: psutil, and nvidia-ml-py where it is there."""
 
 from __future__ import annotations
 
@@ -51,10 +51,12 @@ class Gpu:
     """(process id, bytes), those with the most first."""
 
 
-def temperature(
-    read: Callable[[], dict[str, list[Any]]] | None = getattr(psutil, "sensors_temperatures", None),
-) -> Temperature | None:
-    """Of the processor; None where no sensor tells (virtual machines, macOS)."""
+def temperature(read: Callable[[], dict[str, list[Any]]] | None = None) -> Temperature | None:
+    """Of the processor; None where no sensor tells (virtual machines, macOS).
+
+    read: what psutil has for it, where it has
+    """
+    read = read or getattr(psutil, "sensors_temperatures", None)
     if read is None:
         return None
     try:

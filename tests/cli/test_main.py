@@ -28,6 +28,7 @@ COMMANDS = {
     "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
     "demo": "--json",
     "status": "--join --home --json",
+    "doctor": "--model --join --rtt-ms --home --json",
     "keys show": "--key --home --json",
     "model check": "--wire --quant --text --home --json",
     "bench": "--quick --compare --plot --json",
