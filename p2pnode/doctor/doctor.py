@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 WITHIN_S = 11.0
 """All of it, so that a command which has to import torch answers within 15 s."""
 JOIN_WITHIN_S = 5.0
-PROBE_WITHIN_S = 5.0
+PROBE_WITHIN_S = 6.0
 MEET_WITHIN_S = 3.2
 CHECK_WITHIN_S = 4.0
 MAX_BOOTSTRAP = 16
@@ -77,7 +77,9 @@ class _Examination:
     probe: Probe | None = None
     spec: ModelSpec | None = None
     began_probe_at: float | None = None
-    cut_at: float | None = None
+    ended_probe_at: float | None = None
+    is_cut: bool = False
+    """Whether time was over before the probe was done."""
     failure: P2PNodeError | None = None
     answers: dict[PeerId, str] = field(default_factory=dict)
     """Of each bootstrap peer why it does not answer; empty: it does."""
@@ -97,8 +99,8 @@ class _Examination:
                 await asyncio.wait([looking])
         except TimeoutError:
             log.debug("time is over: join_s=%s directory_s=%s", self.join_s, self.directory_s)
-            if self.began_probe_at is not None and self.cut_at is None:
-                self.cut_at = clock()
+            if self.began_probe_at is not None and self.ended_probe_at is None:
+                self.ended_probe_at, self.is_cut = clock(), True
         return self._report(clock() - began)
 
     async def _look(self) -> None:
@@ -199,7 +201,8 @@ class _Examination:
             async with asyncio.timeout(PROBE_WITHIN_S):
                 await probe.run(self.spec)
         except TimeoutError:
-            self.cut_at = clock()
+            self.is_cut = True
+        self.ended_probe_at = clock()
         self.failure = probe.failure
 
     async def _reach_hidden(self, probe: Probe) -> None:
@@ -217,13 +220,14 @@ class _Examination:
 
     def _measured(self, view: SwarmView) -> Measured:
         probe, here = self.probe, self.here
-        began, end = self.began_probe_at, self.cut_at
+        began, end = self.began_probe_at, self.ended_probe_at
+        cut_at = end if self.is_cut else None
         return Measured(
             join_s=self.join_s,
             join_error=self.join_error,
             directory_s=self.directory_s,
             view=view,
-            chain=chain_of(probe.rounds, probe.reached(), cut_at=end) if probe else None,
+            chain=chain_of(probe.rounds, probe.reached(), cut_at=cut_at) if probe else None,
             errors=tuple(probe.witness.errors) if probe else (),
             failure=self.failure,
             probed_s=0.0 if began is None or end is None else end - began,

@@ -60,6 +60,8 @@ class HopMeasured:
     """One way, from the hop before (from us, to the first)."""
     transfer_s: float | None = None
     """How much longer the rows of the prompt were under way than those of a token."""
+    prompt_s: float = 0.0
+    """What it has spent on the last prompt, and on what followed it, by its own word."""
     is_carried: bool = False
     """Whether the hop before cannot reach it, so that we carry."""
 

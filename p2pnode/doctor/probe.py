@@ -35,11 +35,11 @@ from p2pnode.wire.messages import Progress
 log = logging.getLogger(__name__)
 
 ROUND_TOKENS = 8
-MAX_ROUNDS = 4
-CONNECT_WITHIN_S = 4.0
+MAX_ROUNDS = 3
+CONNECT_WITHIN_S = 3.5
 HEARTBEAT_S = (0.25, 3.0)
 """More patient than a client: what is slow shall be measured, not given up."""
-PATIENCE_S = 1.0
+PATIENCE_S = 0.5
 STEP_WITHIN_S = 5.0
 LIMITS = SessionLimits(
     chunk_tokens=PROMPT_TOKENS,

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from p2pnode.doctor import slow
-from p2pnode.doctor.measured import Measured
+from p2pnode.doctor.measured import HopMeasured, Measured
 from p2pnode.doctor.report import Cause, Verdict
 from p2pnode.doctor.words import layers_of, ms, name
 from p2pnode.errors import PeerError, PeerRefused, PeerTimeout
@@ -35,10 +35,14 @@ MIN_OUT_OF_MEMORY = 2
 """One may be a single session that was too long."""
 MIN_TIMEOUTS = 2
 """Late once is no failure, unless nobody was left for it."""
+MOMENT_S = 1.0
+"""Without a word: less is between two tokens."""
 SILENT_S, SILENT_TOKENS = 3.0, 4.0
 """Seconds, and times between tokens, without a word: longer is not slow."""
 SLOW_RATHER_S = 2.0
 """A peer whose steps take so long by its own word is slow, not silent."""
+BUSY_SHARE = 0.4
+"""Of the time for the probe."""
 OUT_OF_MEMORY = "out-of-memory"
 NOT_FAILING = (PeerRefused, Outpaced, Forgot, Accused)
 """What speaks against no peer: no room, a standby that was faster, the way between two."""
@@ -69,12 +73,19 @@ def _no_swarm(measured: Measured) -> Verdict | None:
 
 
 def _failing(measured: Measured) -> Verdict | None:
-    """Whom the probe blamed; a timeout only when it came again, or ended the session."""
+    """Whom the probe blamed; a timeout only when it came again, or nothing came after it."""
     blamed = [error for error in measured.errors if not isinstance(error, NOT_FAILING)]
     counts = Counter(error.peer for error in blamed)
+    chain = measured.chain
+    goes_on = measured.failure is None and chain is not None and chain.num_tokens > 0
+    goes_on = goes_on and chain is not None and chain.waited_s < MOMENT_S
     for error in reversed(blamed):
-        is_late = isinstance(error, PeerTimeout)
-        if is_late and counts[error.peer] < MIN_TIMEOUTS and measured.failure is None:
+        if not isinstance(error, PeerTimeout):
+            return _failed(measured, error)
+        busy = _busy(measured)
+        if busy is not None and busy.peer == error.peer:
+            return _busy_all_the_time(measured, busy)
+        if counts[error.peer] < MIN_TIMEOUTS and goes_on:
             continue
         return _failed(measured, error)
     return _silent(measured)
@@ -193,16 +204,53 @@ def _slow(measured: Measured) -> Verdict | None:
 
 
 def _no_token(measured: Measured) -> Verdict | None:
-    """Nothing failed, and yet nothing came."""
+    """Nothing failed, and yet nothing came: a hop computes all the time, or none has begun."""
     chain = measured.chain
     if chain is not None and chain.num_tokens:
         return None
+    busy = _busy(measured)
+    if busy is not None:
+        return _busy_all_the_time(measured, busy)
     what = "no hop has opened a session" if chain is None else "no token came"
     return Verdict(
         cause=Cause.DISCOVERY,
         evidence=f"{what} within {ms(measured.probed_s)}",
         remedy="try again in a minute; p2pnode --debug doctor shows what is waited for",
     )
+
+
+def _busy(measured: Measured) -> HopMeasured | None:
+    """The hop that has computed for most of the time, where that is `BUSY_SHARE` of it."""
+    hops = measured.chain.hops if measured.chain is not None else ()
+    busiest = max(hops, key=lambda hop: hop.prompt_s, default=None)
+    is_busy = busiest is not None and busiest.prompt_s > BUSY_SHARE * measured.probed_s > 0
+    return busiest if is_busy else None
+
+
+def _busy_all_the_time(measured: Measured, hop: HopMeasured) -> Verdict:
+    num_tokens = measured.chain.num_tokens if measured.chain is not None else 0
+    return Verdict(
+        cause=Cause.SLOW_DEVICE,
+        peer=hop.peer,
+        evidence=f"{name(hop.peer)} has worked for {ms(hop.prompt_s)} of {ms(measured.probed_s)} "
+        f"on one prompt, and {num_tokens} tokens came",
+        remedy=slow.REMEDY_DEVICE,
+    )
+
+
+def _apart(measured: Measured) -> Verdict | None:
+    """One hop could not reach the next: the way between two, or one of them."""
+    for error in measured.errors:
+        if isinstance(error, Accused):
+            return Verdict(
+                cause=Cause.NETWORK,
+                peer=error.peer,
+                evidence=f"{name(error.reporter)} does not reach {name(error.peer)}: "
+                f"{escape(str(error), 300)}",
+                remedy="let one of the two be dialled (an open port, --announce), or look at the "
+                "line between them; until then clients carry these steps",
+            )
+    return None
 
 
 def _pressure(measured: Measured) -> Verdict | None:
@@ -238,6 +286,7 @@ RULES: tuple[Callable[[Measured], Verdict | None], ...] = (
     _uncovered,
     _slow,
     _no_token,
+    _apart,
     _pressure,
 )
 """The first that finds something is right."""

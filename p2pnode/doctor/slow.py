@@ -4,7 +4,7 @@ Thresholds are relative, so that peers which merely differ are none:
 
 | cause | when |
 |---|---|
-| overloaded | a step waits longer than it computes, and that is `SHARE` of a token's time; or what would be a slow device works for `SHARED_BY` sessions and more, at a load of `BUSY_LOAD` |
+| overloaded | a step waits longer than it computes, and that is `SHARE` of a token's time; or it works for `SHARED_BY` sessions at a load of `BUSY_LOAD`, and waiting and computing together take that much longer than when it started |
 | slow_device | `SLOW_TIMES` what peers need for the same layers (`SLOW_TIMES_ELSEWHERE` where only peers of other layers can tell), or `FALLEN_TIMES` what it measured itself when it started; and the excess is `SHARE` of a token's time |
 | network | the median round trip is above the limit; or `LATE_SHARE` of them are late, several times as many as to other peers; or the way from the hop before is longer than half the limit |
 | thin_link | the prompt's rows are under way for longer than all else until the first token takes |
@@ -115,10 +115,13 @@ def _computing(measured: Measured, chain: ChainMeasured, hop: HopMeasured) -> It
         computed_s = step_s(own, known.health if known is not None else None, 1) * share
     before_s = own.latency_s * share
     usual_s, times, whose = _usual(measured, own, len(hop.layers))
-    limits = [(before_s, FALLEN_TIMES)] if before_s > 0 else []
-    limits += [(usual_s, times)] if usual_s is not None else []
-    excesses = [computed_s - s for s, most in limits if computed_s >= most * s]
-    excess_s = max(excesses, default=0.0)
+    if _is_shared(known):
+        excess_s = computed_s + (hop.queue_s or 0.0) - before_s
+    else:
+        limits = [(before_s, FALLEN_TIMES)] if before_s > 0 else []
+        limits += [(usual_s, times)] if usual_s is not None else []
+        excesses = [computed_s - s for s, most in limits if computed_s >= most * s]
+        excess_s = max(excesses, default=0.0)
     if excess_s < max(MIN_EXCESS_S, SHARE * (chain.token_s or 0.0)):
         return
     others = f"; {whose} need {ms(usual_s)}" if usual_s is not None else ""
@@ -134,9 +137,16 @@ def _slow_or_shared(known: PeerHealth | None, peer: PeerId, evidence: str) -> Ve
     if known is not None:
         health = known.health
         evidence += f"; its load is {health.device_load:.0%} with {health.num_sessions} sessions"
-        if health.num_sessions >= SHARED_BY and health.device_load >= BUSY_LOAD:
+        if _is_shared(known):
             return _overloaded(peer, evidence)
     return Verdict(cause=Cause.SLOW_DEVICE, peer=peer, evidence=evidence, remedy=REMEDY_DEVICE)
+
+
+def _is_shared(known: PeerHealth | None) -> bool:
+    """Whether a device has its hands full with the sessions of several."""
+    if known is None:
+        return False
+    return known.health.num_sessions >= SHARED_BY and known.health.device_load >= BUSY_LOAD
 
 
 def _overloaded(peer: PeerId, evidence: str) -> Verdict:

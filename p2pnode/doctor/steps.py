@@ -117,12 +117,14 @@ def _hop(
     way_s = _median(ways)
     moves = [_move_s(each, hops, index, half_s) for each in rounds] if index else []
     known = [move_s - (way_s or 0.0) for move_s in moves if move_s is not None]
+    told = rounds[-1].of(hops[index])
     return replace(
         blank,
         queue_s=_median(queue_s for queue_s, _ in steps),
         compute_s=_median(compute_s for _, compute_s in steps),
         way_s=way_s,
         transfer_s=max(0.0, min(known)) if known else None,
+        prompt_s=told[-1].queue_s + told[-1].compute_s if told else 0.0,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ class Staged:
         return report
 
     async def cause(self, here: Here = HERE) -> tuple[Cause, PeerId | None]:
-        verdict = (await self.examined(here)).verdict
-        return verdict.cause, verdict.peer
+        report = await self.examined(here)
+        print(report.verdict, report.chain)  # noqa: T201 - shown where the cause is another one
+        return report.verdict.cause, report.verdict.peer
 
     def line(self, node: LabNode, **line: float) -> None:
         """Between that node and everybody else."""
@@ -169,15 +170,6 @@ async def test_a_directory_that_answers_slowly(tiny: Path, cache: Path) -> None:
         assert await stage.cause() == (Cause.DISCOVERY, None)
 
 
-async def test_a_peer_that_is_greeted_late(tiny: Path, cache: Path) -> None:
-    """Its address is silent for a while, as that of a wrong port is."""
-    async with staged(tiny, cache) as stage:
-        victim = stage.nodes[0]
-        stage.line(victim, latency_s=0.8)
-        stage.later(2.3, lambda node: stage.line(node, latency_s=0.02), victim)
-        assert await stage.cause() == (Cause.DISCOVERY, victim.peer)
-
-
 async def test_no_room_for_another_session(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache, config={"max_sessions": 1}) as stage:
         async with stage.swarm.client() as client, Tasks() as tasks:
@@ -241,14 +233,13 @@ async def test_a_device_so_slow_that_not_one_token_comes_in_time(tiny: Path, cac
 
 
 async def test_a_device_that_others_keep_busy(tiny: Path, cache: Path) -> None:
-    async with staged(tiny, cache, "0-2", "3-5", "6-8") as stage:
-        stage.nodes[1].conditions.compute_s = 0.01
-        stage.nodes[1].conditions.token_s = 0.01
-        async with Tasks() as tasks, AsyncExitStack() as stack:
-            for _ in range(8):
-                client = await stack.enter_async_context(stage.swarm.client())
-                tasks.start(client.generate([1, 2, 3], max_tokens=400), name="other")
-            await asyncio.sleep(6.0)
+    async with staged(tiny, cache) as stage:
+        stage.nodes[1].conditions.token_s = 0.03
+        async with Tasks() as tasks, stage.swarm.client() as client:
+            for number in range(4):
+                others = client.generate([1, 2, 3 + number], max_tokens=60)
+                tasks.start(others, name="other")
+            await asyncio.sleep(4.0)
             assert await stage.cause() == (Cause.OVERLOADED, stage.nodes[1].peer)
 
 
@@ -274,12 +265,12 @@ async def test_a_line_that_loses(tiny: Path, cache: Path) -> None:
 async def test_a_link_that_is_too_thin(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         first, second, _ = stage.nodes
-        thin = Line(latency_s=0.02, bytes_per_s=15_000)
+        thin = Line(latency_s=0.02, bytes_per_s=30_000)
         stage.swarm.network.set_one_way(first.peer, second.peer, thin)
         assert await stage.cause() == (Cause.THIN_LINK, first.peer)
 
 
 async def test_a_split_that_is_too_fine(tiny: Path, cache: Path) -> None:
-    ranges = [f"{layer}-{layer}" for layer in range(9)]
+    ranges = ("0-1", "2-3", "4-5", "6-6", "7-7", "8-8")
     async with staged(tiny, cache, *ranges, compute_s=0.001) as stage:
         assert await stage.cause() == (Cause.SPLIT_TOO_FINE, None)

@@ -17,7 +17,9 @@ from tests.support.peers import announced, peer
 
 GB = 1 << 30
 HERE = Here(memory_total_bytes=100 * GB, memory_free_bytes=50 * GB)
-GPU = Gpu(name="GPU", total_bytes=100 * GB, used_bytes=95 * GB, load=0.0, holders=((4711, 94 * GB),))
+GPU = Gpu(
+    name="GPU", total_bytes=100 * GB, used_bytes=95 * GB, load=0.0, holders=((4711, 94 * GB),)
+)
 OK, WARNING, BAD = Grade.OK, Grade.WARNING, Grade.BAD
 
 
@@ -66,9 +68,7 @@ def test_full_vram_is_a_warning_under_load_and_a_leak_without() -> None:
 
 
 def test_vram_that_our_own_node_announces_is_no_leak() -> None:
-    own = announced(
-        "A", "0-8", device="cuda", vram_total_bytes=100 * GB, vram_free_bytes=8 * GB
-    )
+    own = announced("A", "0-8", device="cuda", vram_total_bytes=100 * GB, vram_free_bytes=8 * GB)
     assert checks.vram(GPU, [own]).grade is OK
     assert checks.vram(GPU, [replace(own, vram_free_bytes=40 * GB)]).grade is BAD
 
@@ -103,7 +103,14 @@ def test_bootstrap_peers_one_by_one() -> None:
 
 @pytest.mark.parametrize(
     ("ahead_s", "refused", "grade"),
-    [(2.9, "", OK), (-2.9, "", OK), (3.1, "", BAD), (-70.0, "", BAD), (None, "", WARNING), (0.0, "4 s", BAD)],
+    [
+        (2.9, "", OK),
+        (-2.9, "", OK),
+        (3.1, "", BAD),
+        (-70.0, "", BAD),
+        (None, "", WARNING),
+        (0.0, "4 s", BAD),
+    ],
 )
 def test_the_clock(ahead_s: float | None, refused: str, grade: Grade) -> None:
     assert checks.clock(ahead_s, refused).grade is grade

@@ -35,7 +35,9 @@ SWARM = view(
 )
 
 
-def hop(name: str, layers: str, rtts_s: Sequence[float] = (0.04,) * 30, **changes: Any) -> HopMeasured:
+def hop(
+    name: str, layers: str, rtts_s: Sequence[float] = (0.04,) * 30, **changes: Any
+) -> HopMeasured:
     plain = HopMeasured(
         peer=peer(name),
         layers=LayerRange.parse(layers),
@@ -61,7 +63,9 @@ def judged(**changes: Any) -> Verdict:
     return verdict
 
 
-def with_b(token_s: float = 0.11, *, rtts_s: Sequence[float] = (0.04,) * 30, **changes: Any) -> Verdict:
+def with_b(
+    token_s: float = 0.11, *, rtts_s: Sequence[float] = (0.04,) * 30, **changes: Any
+) -> Verdict:
     """The verdict on a chain whose second hop is another one."""
     hops = (HOPS[0], hop("B", "3-5", rtts_s, **changes), HOPS[2])
     return judged(chain=replace(CHAIN, hops=hops, token_s=token_s))
@@ -79,7 +83,9 @@ def test_a_healthy_chain_has_no_cause_and_its_figures_are_said() -> None:
 
 
 def test_no_swarm_is_said_before_all_else() -> None:
-    verdict = judged(join_error=JoinFailed("nobody\nanswered"), failure=NoChain("x"), pressure="full")
+    verdict = judged(
+        join_error=JoinFailed("nobody\nanswered"), failure=NoChain("x"), pressure="full"
+    )
     assert verdict.cause is Cause.DISCOVERY
     assert "nobody\\x0aanswered" in verdict.evidence
 
@@ -112,7 +118,9 @@ def test_late_once_is_failing_when_nobody_is_left() -> None:
 )
 def test_a_hop_that_has_fallen_silent(waited_s: float, cause: Cause) -> None:
     assert judged(chain=replace(CHAIN, awaited=B, waited_s=waited_s)).cause is cause
-    assert judged(chain=replace(CHAIN, awaited=B, waited_s=waited_s, token_s=2.0)).cause is Cause.NONE
+    assert (
+        judged(chain=replace(CHAIN, awaited=B, waited_s=waited_s, token_s=2.0)).cause is Cause.NONE
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,9 @@ def test_errors_that_a_peer_tells_of_are_held_against_those_of_its_peers(
 def test_no_room_is_overload() -> None:
     failure = NoChain("no peer has room for 72 tokens now in layers 3-5")
     assert judged(failure=failure, chain=None).cause is Cause.OVERLOADED
-    refused = judged(failure=NoChain("x"), errors=(PeerRefused(B, "1 sessions are open"),), chain=None)
+    refused = judged(
+        failure=NoChain("x"), errors=(PeerRefused(B, "1 sessions are open"),), chain=None
+    )
     assert (refused.cause, refused.peer) == (Cause.OVERLOADED, B)
 
 
@@ -153,7 +163,11 @@ def test_layers_of_a_dead_peer_that_is_still_announced_are_its_fault() -> None:
 
 def test_no_token_at_all_is_no_health() -> None:
     assert judged(chain=None).cause is Cause.DISCOVERY
-    assert judged(chain=replace(CHAIN, num_tokens=0, token_s=None)).cause is Cause.DISCOVERY
+    none = replace(CHAIN, num_tokens=0, token_s=None)
+    assert judged(chain=none, probed_s=6.0).cause is Cause.DISCOVERY
+    busy = replace(none, hops=(HOPS[0], hop("B", "3-5", prompt_s=3.0), HOPS[2]))
+    verdict = judged(chain=busy, probed_s=6.0)
+    assert (verdict.cause, verdict.peer) == (Cause.SLOW_DEVICE, B)
 
 
 # --- what is slow
@@ -189,12 +203,17 @@ def test_a_device_that_has_fallen_behind_what_it_measured_itself(
         assert "when it started it took 10 ms and moved 20.0 GB/s" in verdict.evidence
 
 
-@pytest.mark.parametrize(
-    ("own_s", "cause"), [(0.0299, Cause.NONE), (0.03, Cause.SLOW_DEVICE)]
-)
-def test_a_device_is_slow_by_what_peers_need_for_the_same_layers(own_s: float, cause: Cause) -> None:
+@pytest.mark.parametrize(("own_s", "cause"), [(0.0299, Cause.NONE), (0.03, Cause.SLOW_DEVICE)])
+def test_a_device_is_slow_by_what_peers_need_for_the_same_layers(
+    own_s: float, cause: Cause
+) -> None:
     slow_one = announced("B", "3-5", latency_s=own_s)
-    swarm = view(*SWARM.announcements[::2], slow_one, announced("D", "3-5"), announced("E", "3-8", latency_s=0.02))
+    swarm = view(
+        *SWARM.announcements[::2],
+        slow_one,
+        announced("D", "3-5"),
+        announced("E", "3-8", latency_s=0.02),
+    )
     hops = (HOPS[0], hop("B", "3-5", compute_s=own_s), HOPS[2])
     chain = replace(CHAIN, hops=hops, token_s=0.05)
     assert judged(view=swarm, chain=chain).cause is cause
@@ -297,9 +316,9 @@ def test_seconds_until_anything_begins() -> None:
 def test_of_two_causes_the_dearer_one_is_named() -> None:
     assert with_b(1.0, rtts_s=(0.6,) * 9, compute_s=0.4).cause is Cause.NETWORK
     assert with_b(1.8, rtts_s=(0.6,) * 9, compute_s=1.0).cause is Cause.SLOW_DEVICE
-    assert judged(join_s=6.0, chain=replace(CHAIN, hops=(*HOPS[:2], hop("C", "6-8", (0.6,) * 9)))).cause is (
-        Cause.NETWORK
-    )
+    assert judged(
+        join_s=6.0, chain=replace(CHAIN, hops=(*HOPS[:2], hop("C", "6-8", (0.6,) * 9)))
+    ).cause is (Cause.NETWORK)
 
 
 # --- this machine

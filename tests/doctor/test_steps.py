@@ -1,4 +1,4 @@
-"""From the words of hops to their times: what lies between two moments is way, wait, computation."""
+"""From the words of hops to their times: between two moments lie way, wait and computation."""
 
 from __future__ import annotations
 

@@ -81,7 +81,13 @@ def test_a_gpu_tells_its_load_heat_and_who_holds_its_memory() -> None:
 
 def test_what_a_gpu_does_not_tell_is_missing() -> None:
     (gpu,) = gpus(FakeNvml(tells=False))
-    assert (gpu.load, gpu.celsius, gpu.limit, gpu.slowed_by, gpu.holders) == (0.0, None, None, (), ())
+    assert (gpu.load, gpu.celsius, gpu.limit, gpu.slowed_by, gpu.holders) == (
+        0.0,
+        None,
+        None,
+        (),
+        (),
+    )
 
 
 def test_the_hottest_sensor_of_the_processor_counts() -> None:
