@@ -29,7 +29,7 @@ def doctor(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Say in one sentence what is in the way, and what to do about it.
+    """Say what is in the way, and what to do.
 
     Checks this machine and the swarm, then generates through a chain of peers and measures each
     hop. Takes less than 15 s, needs no model files, and works without a swarm.

@@ -40,14 +40,14 @@ SLOW_TIMES_ELSEWHERE = 6.0
 """Blocks of other layers may have an embedding or a head, which count like layers."""
 FALLEN_TIMES = 2.5
 SHARED_BY = 3
-BUSY_LOAD = 0.7
+BUSY_LOAD = 0.3
 LATE_S = 0.15
 """A round trip that takes so much longer than the median is late: something was lost, or stood."""
 MIN_LATE = 4
 LATE_SHARE = 0.15
 LATE_TIMES = 3.0
 """As many as to the other hops: what is late on all ways at once is this machine."""
-MIN_MOVE_S = 0.25
+MIN_MOVE_S = 0.1
 MIN_FINE_HOPS = 4
 FINE_SHARE = 0.25
 WAYS_SHARE = 2 / 3

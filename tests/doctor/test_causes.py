@@ -265,7 +265,10 @@ async def test_a_line_that_loses(tiny: Path, cache: Path) -> None:
 async def test_a_link_that_is_too_thin(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         first, second, _ = stage.nodes
-        thin = Line(latency_s=0.02, bytes_per_s=30_000)
+        for node in stage.nodes:
+            stage.line(node, latency_s=0.002)
+        # Thinner, and what opens its window would starve the heartbeats.
+        thin = Line(latency_s=0.002, bytes_per_s=60_000)
         stage.swarm.network.set_one_way(first.peer, second.peer, thin)
         assert await stage.cause() == (Cause.THIN_LINK, first.peer)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from p2pnode.doctor import slow
+from p2pnode.doctor.failing import MIN_ERRORS, OUT_OF_MEMORY, SILENT_S
 from p2pnode.doctor.measured import ChainMeasured, HopMeasured, Measured, Ways
 from p2pnode.doctor.report import Cause, Verdict
-from p2pnode.doctor.rules import MIN_ERRORS, OUT_OF_MEMORY, SILENT_S, judge
+from p2pnode.doctor.rules import judge
 from p2pnode.errors import (
     JoinFailed,
     NoChain,
@@ -274,8 +275,8 @@ def test_the_way_between_two_hops(way_s: float, cause: Cause) -> None:
 @pytest.mark.parametrize(
     ("transfer_s", "ttft_s", "cause"),
     [
-        (0.24, 0.3, Cause.NONE),
-        (0.25, 0.5, Cause.THIN_LINK),
+        (0.09, 0.15, Cause.NONE),
+        (0.1, 0.2, Cause.THIN_LINK),
         (0.5, 1.01, Cause.NONE),
     ],
 )
