@@ -66,10 +66,11 @@ class Staged:
         assert (report.verdict.remedy != "") is (report.verdict.cause is not Cause.NONE)
         return report
 
-    async def cause(self, here: Here = HERE) -> tuple[Cause, PeerId | None]:
+    async def names(self, cause: Cause, peer: PeerId | None = None, here: Here = HERE) -> None:
+        """Its verdict is this cause, of that peer."""
         report = await self.examined(here)
-        print(report.verdict, report.chain)  # noqa: T201 - shown where the cause is another one
-        return report.verdict.cause, report.verdict.peer
+        verdict = report.verdict
+        assert (verdict.cause, verdict.peer) == (cause, peer), f"{verdict} {report.chain}"
 
     def line(self, node: LabNode, **line: float) -> None:
         """Between that node and everybody else."""
@@ -111,14 +112,14 @@ async def test_peers_that_merely_differ_are_no_cause(tiny: Path, cache: Path) ->
         stage = Staged(swarm, nodes, swarm.guest())
         for index, node in enumerate(nodes):
             stage.line(node, latency_s=0.01 + 0.02 * index, jitter_s=0.005 * index)
-        assert await stage.cause() == (Cause.NONE, None)
+        await stage.names(Cause.NONE)
 
 
 async def test_one_noisy_moment_is_no_cause(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.later(1.5, stage.swarm.freeze, stage.nodes[1])
         stage.later(2.2, stage.swarm.thaw, stage.nodes[1])
-        assert await stage.cause() == (Cause.NONE, None)
+        await stage.names(Cause.NONE)
 
 
 # --- what fails
@@ -142,19 +143,19 @@ async def test_a_peer_that_dies_hangs_or_sends_garbage(
             happens(victim)
         else:
             stage.later(at_s, happens, victim)
-        assert await stage.cause() == (Cause.NODE_FAILING, victim.peer)
+        await stage.names(Cause.NODE_FAILING, victim.peer)
 
 
 async def test_a_peer_that_runs_out_of_memory(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.nodes[2].conditions.oom_steps = 100
-        assert await stage.cause() == (Cause.MEMORY_PRESSURE, stage.nodes[2].peer)
+        await stage.names(Cause.MEMORY_PRESSURE, stage.nodes[2].peer)
 
 
 async def test_memory_of_this_machine(tiny: Path, cache: Path) -> None:
     full = replace(HERE, memory_free_bytes=100 << 20, swap_bytes_per_s=1e8)
     async with staged(tiny, cache) as stage:
-        assert await stage.cause(full) == (Cause.MEMORY_PRESSURE, None)
+        await stage.names(Cause.MEMORY_PRESSURE, here=full)
 
 
 async def test_layers_that_nobody_serves(tiny: Path, cache: Path) -> None:
@@ -167,7 +168,7 @@ async def test_layers_that_nobody_serves(tiny: Path, cache: Path) -> None:
 async def test_a_directory_that_answers_slowly(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.swarm.dht.latency_s = 4.5
-        assert await stage.cause() == (Cause.DISCOVERY, None)
+        await stage.names(Cause.DISCOVERY)
 
 
 async def test_no_room_for_another_session(tiny: Path, cache: Path) -> None:
@@ -175,8 +176,8 @@ async def test_no_room_for_another_session(tiny: Path, cache: Path) -> None:
         async with stage.swarm.client() as client, Tasks() as tasks:
             tasks.start(client.generate([1, 2, 3], max_tokens=500), name="other")
             await asyncio.sleep(2.0)
-            cause, _ = await stage.cause()
-        assert cause is Cause.OVERLOADED
+            report = await stage.examined()
+        assert report.verdict.cause is Cause.OVERLOADED, report.verdict
 
 
 class BrokenNetwork:
@@ -194,8 +195,8 @@ class SilentNetwork:
 
     @asynccontextmanager
     async def join(self) -> AsyncIterator[Joined]:
-        await asyncio.Event().wait()
-        yield
+        joined: Joined = await asyncio.get_running_loop().create_future()
+        yield joined
 
 
 async def test_no_swarm_at_all_and_each_bootstrap_peer_with_its_reason() -> None:
@@ -223,13 +224,13 @@ async def test_no_swarm_at_all_and_each_bootstrap_peer_with_its_reason() -> None
 async def test_a_device_that_has_become_slow(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.nodes[1].conditions.slow_factor = 2 * SLOW_FACTOR
-        assert await stage.cause() == (Cause.SLOW_DEVICE, stage.nodes[1].peer)
+        await stage.names(Cause.SLOW_DEVICE, stage.nodes[1].peer)
 
 
 async def test_a_device_so_slow_that_not_one_token_comes_in_time(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.nodes[1].conditions.slow_factor = 300.0
-        assert await stage.cause() == (Cause.SLOW_DEVICE, stage.nodes[1].peer)
+        await stage.names(Cause.SLOW_DEVICE, stage.nodes[1].peer)
 
 
 async def test_a_device_that_others_keep_busy(tiny: Path, cache: Path) -> None:
@@ -240,26 +241,26 @@ async def test_a_device_that_others_keep_busy(tiny: Path, cache: Path) -> None:
                 others = client.generate([1, 2, 3 + number], max_tokens=60)
                 tasks.start(others, name="other")
             await asyncio.sleep(4.0)
-            assert await stage.cause() == (Cause.OVERLOADED, stage.nodes[1].peer)
+            await stage.names(Cause.OVERLOADED, stage.nodes[1].peer)
 
 
 async def test_a_peer_that_is_far_away(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.line(stage.nodes[1], latency_s=0.3)
-        assert await stage.cause() == (Cause.NETWORK, stage.nodes[1].peer)
+        await stage.names(Cause.NETWORK, stage.nodes[1].peer)
 
 
 async def test_two_peers_that_are_far_from_each_other_only(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         first, second, _ = stage.nodes
         stage.swarm.network.set_line(first.peer, second.peer, Line(latency_s=0.4))
-        assert await stage.cause() == (Cause.NETWORK, second.peer)
+        await stage.names(Cause.NETWORK, second.peer)
 
 
 async def test_a_line_that_loses(tiny: Path, cache: Path) -> None:
     async with staged(tiny, cache) as stage:
         stage.line(stage.nodes[2], latency_s=0.02, loss=0.15)
-        assert await stage.cause() == (Cause.NETWORK, stage.nodes[2].peer)
+        await stage.names(Cause.NETWORK, stage.nodes[2].peer)
 
 
 async def test_a_link_that_is_too_thin(tiny: Path, cache: Path) -> None:
@@ -270,10 +271,10 @@ async def test_a_link_that_is_too_thin(tiny: Path, cache: Path) -> None:
         # Thinner, and what opens its window would starve the heartbeats.
         thin = Line(latency_s=0.002, bytes_per_s=60_000)
         stage.swarm.network.set_one_way(first.peer, second.peer, thin)
-        assert await stage.cause() == (Cause.THIN_LINK, first.peer)
+        await stage.names(Cause.THIN_LINK, first.peer)
 
 
 async def test_a_split_that_is_too_fine(tiny: Path, cache: Path) -> None:
     ranges = ("0-1", "2-3", "4-5", "6-6", "7-7", "8-8")
     async with staged(tiny, cache, *ranges, compute_s=0.001) as stage:
-        assert await stage.cause() == (Cause.SPLIT_TOO_FINE, None)
+        await stage.names(Cause.SPLIT_TOO_FINE)
