@@ -97,6 +97,8 @@ class _Examination:
                 looking = tasks.start(self._look(), name="look")
                 await self._swarm()
                 await asyncio.wait([looking])
+        except LocalError as error:  # our own daemon has died, say
+            self.failure = error
         except TimeoutError:
             log.debug("time is over: join_s=%s directory_s=%s", self.join_s, self.directory_s)
             if self.began_probe_at is not None and self.ended_probe_at is None:
@@ -229,7 +231,7 @@ class _Examination:
             view=view,
             chain=chain_of(probe.rounds, probe.reached(), cut_at=cut_at) if probe else None,
             errors=tuple(probe.witness.errors) if probe else (),
-            failure=self.failure,
+            failure=self.failure or (probe.failure if probe else None),
             probed_s=0.0 if began is None or end is None else end - began,
             pressure=checks.pressure(here) if here is not None else "",
             own_peers=here.own_peers if here is not None else frozenset(),

@@ -180,9 +180,11 @@ def no_token(measured: Measured) -> Verdict | None:
     if busy is not None:
         return _busy_all_the_time(measured, busy)
     what = "no hop has opened a session" if chain is None else "no token came"
+    is_read = measured.directory_s is not None
+    within = f"{what} within {ms(measured.probed_s)}"
     return Verdict(
         cause=Cause.DISCOVERY,
-        evidence=f"{what} within {ms(measured.probed_s)}",
+        evidence=within if is_read else "the directory was not read in time",
         remedy="try again in a minute; p2pnode --debug doctor shows what is waited for",
     )
 

@@ -164,6 +164,7 @@ def test_layers_of_a_dead_peer_that_is_still_announced_are_its_fault() -> None:
 
 def test_no_token_at_all_is_no_health() -> None:
     assert judged(chain=None).cause is Cause.DISCOVERY
+    assert "directory" in judged(chain=None, directory_s=None).evidence
     none = replace(CHAIN, num_tokens=0, token_s=None)
     assert judged(chain=none, probed_s=6.0).cause is Cause.DISCOVERY
     busy = replace(none, hops=(HOPS[0], hop("B", "3-5", prompt_s=3.0), HOPS[2]))
