@@ -148,15 +148,14 @@ class Probe:
 
     @property
     def ahead_s(self) -> float | None:
-        """How far this clock is ahead of the peers', as their health was dated; None: not known.
+        """How far this clock is ahead of the peers' (below 0: behind), by the dates of their health.
 
-        The age of a health only grows on its way: the youngest of each peer counts, and of these
-        the least where all are old.
+        None: nobody has told any. Health is told every ten seconds and more, and gets older on its
+        way, but never younger: so a clock that is behind shows, and one that is ahead counts as
+        right here. It cannot join.
         """
         ages = self._ages_s.values()
-        if not ages:
-            return None
-        return max(0.0, min(ages)) + min(0.0, statistics.median_high(ages))
+        return min(0.0, statistics.median_high(ages)) if ages else None
 
     # --- measuring
 

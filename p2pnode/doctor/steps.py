@@ -16,6 +16,7 @@ from p2pnode.doctor.measured import ChainMeasured, HopMeasured
 from p2pnode.types import Chain, Hop, PeerId
 
 MAX_HEARD = 1024
+MAX_HOPS = 256
 
 HopKey = tuple[PeerId, int]
 """A peer, and the first layer of its hop."""
@@ -46,6 +47,8 @@ class Round:
 
     def note(self, key: HopKey, heard: Heard) -> None:
         """A hop has said how far it is; of one that says too much, the rest is not kept."""
+        if key not in self.heard and len(self.heard) >= MAX_HOPS:
+            return
         said = self.heard.setdefault(key, [])
         if len(said) < MAX_HEARD:
             said.append(heard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pnode.doctor.measured import HopMeasured, Ways
-from p2pnode.doctor.steps import MAX_HEARD, Heard, Round, chain_of
+from p2pnode.doctor.steps import MAX_HEARD, MAX_HOPS, Heard, Round, chain_of
 from p2pnode.types import Chain, Hop, LayerRange
 from tests.support.peers import peer
 
@@ -106,4 +106,6 @@ def test_a_hop_that_talks_for_ever_fills_no_memory() -> None:
     this = Round(prompt_tokens=PROMPT, began_at=0.0, chain=CHAIN)
     for number in range(MAX_HEARD + 10):
         this.note((A, 0), Heard(float(number), 0, number, 0.0, 0.0))
+        this.note((A, number), Heard(float(number), 0, number, 0.0, 0.0))
     assert len(this.heard[A, 0]) == MAX_HEARD
+    assert len(this.heard) == MAX_HOPS
