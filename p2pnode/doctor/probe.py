@@ -148,7 +148,7 @@ class Probe:
 
     @property
     def ahead_s(self) -> float | None:
-        """How far this clock is ahead of the peers' (below 0: behind), by the dates of their health.
+        """How far this clock is ahead of the peers' (below 0: behind), as their healths are dated.
 
         None: nobody has told any. Health is told every ten seconds and more, and gets older on its
         way, but never younger: so a clock that is behind shows, and one that is ahead counts as
