@@ -92,6 +92,8 @@ def port(here: Here) -> Check:
 
 def device(here: Here, own: Sequence[Announcement]) -> Check:
     """The device, and what it moves now against what it moved when our node measured it."""
+    if here.device is None and not here.device_error:
+        return _check("device", WARNING, "it was not looked at in time", "try again")
     if here.device is None:
         what = f"no device answers: {escape(here.device_error)}"
         return _check("device", BAD, what, "check its driver; --device cpu works anywhere")

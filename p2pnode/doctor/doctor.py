@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -49,8 +49,8 @@ MAX_HIDDEN = 3
 class Asked:
     """What is to be examined, and how."""
 
-    look: Callable[[], Here]
-    """Looks at this machine; may block for a second."""
+    look: Callable[[], Iterator[Here]]
+    """Looks at this machine, and gives what it has seen so far; each part may block."""
     candidates: Callable[[], dict[PeerId, tuple[str, ...]]] = dict
     """Peers to join through, and where they are."""
     model: str | None = None
@@ -106,7 +106,9 @@ class _Examination:
         return self._report(clock() - began)
 
     async def _look(self) -> None:
-        self.here = await asyncio.get_running_loop().run_in_executor(None, self.asked.look)
+        loop, looks = asyncio.get_running_loop(), self.asked.look()
+        while (here := await loop.run_in_executor(None, next, looks, None)) is not None:
+            self.here = here
 
     # --- the swarm
 

@@ -46,7 +46,7 @@ def no_swarm(measured: Measured) -> Verdict | None:
         return None
     return Verdict(
         cause=Cause.DISCOVERY,
-        evidence=f"no swarm was found: {escape(str(error), 400)}",
+        evidence=escape(str(error), 400),
         remedy="check the addresses given with --join, this machine's network and its clock; "
         "the check of each bootstrap peer says what it answered",
     )

@@ -10,7 +10,8 @@ import shutil
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ SWAP_LOOK_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What was seen of this machine."""
+    """What was seen of this machine, so far."""
 
     memory_total_bytes: int
     memory_free_bytes: int
@@ -62,37 +63,39 @@ class Here:
     """Nodes that run in this home."""
 
 
-def look(home: Home, model: str | None) -> Here:
-    """Look at everything; model: None for the built-in one."""
+def look(home: Home, model: str | None) -> Iterator[Here]:
+    """Look at everything, what takes no time first; model: None for the built-in one."""
     swapped, began = _swapped_bytes(), time.monotonic()
-    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    device, device_error, rate = _device()
+    memory = psutil.virtual_memory()
     folder, free_bytes, disk_error = _disk(home.folder)
-    model_found, model_error = _model(model, home.cache)
-    port_error = _listens(DEFAULT_PORT)
-    left_s = SWAP_LOOK_S - (time.monotonic() - began)
-    if left_s > 0:
-        time.sleep(left_s)
-    took_s = time.monotonic() - began
-    return Here(
+    here = Here(
         memory_total_bytes=memory.total,
         memory_free_bytes=memory.available,
-        swap_used_bytes=swap.used,
-        swap_bytes_per_s=max(0, _swapped_bytes() - swapped) / took_s,
+        swap_used_bytes=psutil.swap_memory().used,
         disk_free_bytes=free_bytes,
         disk_folder=folder,
         disk_error=disk_error,
-        port_error=port_error,
+        port_error=_listens(DEFAULT_PORT),
         has_network=_has_network(),
+        own_peers=_own_peers(home),
+    )
+    yield here
+    device, device_error, rate = _device()
+    here = replace(
+        here,
         device=device,
         device_error=device_error,
         memory_bytes_per_s=rate,
         temperature=temperature(),
         gpus=gpus(),
-        model=model_found,
-        model_error=model_error,
-        own_peers=_own_peers(home),
     )
+    yield here
+    model_found, model_error = _model(model, home.cache)
+    left_s = SWAP_LOOK_S - (time.monotonic() - began)
+    if left_s > 0:
+        time.sleep(left_s)
+    swapped_per_s = max(0, _swapped_bytes() - swapped) / (time.monotonic() - began)
+    yield replace(here, model=model_found, model_error=model_error, swap_bytes_per_s=swapped_per_s)
 
 
 def _swapped_bytes() -> int:

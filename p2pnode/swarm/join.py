@@ -135,12 +135,12 @@ class Joiner:
         for error in errors:
             if isinstance(error, (JoinFailed, LocalError)):
                 raise error
-        tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
+        tried = f"none of {len(candidates)} known nodes answered" if candidates else "none is known"
         if self._sources.explicit:
             what = f"no node given with --join answered: {_shown(errors)}"
             raise JoinFailed(what, tuple(errors))
         if not may_found:
-            what = f"no swarm found: none of {tried}; name a node with --join ADDRESS"
+            what = f"no swarm found: {tried}; name a node with --join ADDRESS"
             raise JoinFailed(what, tuple(errors))
         log.info("no swarm found, starting one: tried=%d", len(candidates))
         return False

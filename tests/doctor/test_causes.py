@@ -60,7 +60,7 @@ class Staged:
     guest: LabMember
 
     async def examined(self, here: Here = HERE) -> Report:
-        asked = Asked(look=lambda: here, wall_clock=self.swarm.wall_clock)
+        asked = Asked(look=lambda: iter([here]), wall_clock=self.swarm.wall_clock)
         report = await examine(self.guest, asked)
         assert report.took_s <= WITHIN_S + 1.0
         assert (report.verdict.remedy != "") is (report.verdict.cause is not Cause.NONE)
@@ -201,7 +201,7 @@ class SilentNetwork:
 
 async def test_no_swarm_at_all_and_each_bootstrap_peer_with_its_reason() -> None:
     asked = Asked(
-        look=lambda: HERE,
+        look=lambda: iter([HERE]),
         candidates=lambda: {peer(name): () for name in "ABC"},
         wall_clock=asyncio.get_running_loop().time,
     )
