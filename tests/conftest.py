@@ -14,6 +14,7 @@ import torch
 import uvloop
 
 from p2pnode.lab.virtual_time import run_virtual
+from tests.support.forks import close_forks
 from tests.support.models import make_tiny_llama
 
 REAL_TEST_TIMEOUT_S = 120.0
@@ -62,3 +63,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where fingerprints and the like are kept."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    """What starts processes for tests ends with them."""
+    yield
+    close_forks()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import ROOT, START_WITHIN_S, Command, environment
+from tests.support.commands import ROOT, Command, environment, run
 
 NEEDS_NODE = {"ten_lines.py", "chat.py"}
 
@@ -24,16 +22,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run(name: str, home: Path) -> str:
+def printed(name: str, home: Path) -> str:
     """Run an example to its end; returns what it printed."""
-    command = [sys.executable, str(ROOT / "examples" / name)]
-    made = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=START_WITHIN_S,
-        env=environment(P2PNODE_HOME=str(home)),
-    )
+    made = run(script=ROOT / "examples" / name, env=environment(P2PNODE_HOME=str(home)))
     assert made.returncode == 0, made.stderr
     return made.stdout
 
@@ -41,11 +32,11 @@ def run(name: str, home: Path) -> str:
 @pytest.mark.processes
 @pytest.mark.parametrize("name", sorted(NEEDS_NODE))
 def test_an_example_gets_text_from_the_node_of_its_home(name: str, home: Path) -> None:
-    assert len(run(name, home).strip()) > 20
+    assert len(printed(name, home).strip()) > 20
 
 
 def test_three_stages_survive_a_death_and_name_the_layers_that_were_meant(tmp_path: Path) -> None:
-    lines = run("three_stages.py", tmp_path).splitlines()
+    lines = printed("three_stages.py", tmp_path).splitlines()
     assert lines[-2].endswith("as the unsplit model: True")
     assert lines[-1].startswith("BadLayerRange: ")
     assert "54-79" in lines[-1]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pnode.cli.main import app
-from tests.support.commands import ROOT, START_WITHIN_S, Command, environment, run
+from tests.support.commands import ROOT, Command, environment, run
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -63,14 +61,10 @@ def test_a_command_of_readme_works_beside_its_nodes(arguments: list[str], home: 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_of_readme_works_beside_its_nodes(code: str, home: Path) -> None:
-    made = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=START_WITHIN_S,
-        env=at_home(home),
-    )
+def test_python_of_readme_works_beside_its_nodes(code: str, home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "readme.py"
+    script.write_text(code)
+    made = run(script=script, env=at_home(home))
     assert made.returncode == 0, made.stderr
     assert len(made.stdout.strip()) > 20
 

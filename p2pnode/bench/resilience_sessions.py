@@ -106,7 +106,7 @@ async def _in_memory(setup: Setup, scenario: Scenario, turn: Turn) -> Session:
 
 def _run(setup: Setup, scenario: Scenario, turn: Turn) -> Session:
     task = prepare(scenario, setup.cache)
-    return run_virtual(_session(setup, scenario, task, turn), debug=False)
+    return run_virtual(_session(setup, scenario, task, turn))
 
 
 async def _session(setup: Setup, scenario: Scenario, task: Task, turn: Turn) -> Session:

@@ -162,6 +162,10 @@ class LabTransport:
 
         await self._transport.serve(protocol, serve_one)
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `Transport.protect`."""
+        await self._transport.protect(peer, is_protected)
+
     async def wait_closed(self) -> None:
         """See `Transport.wait_closed`."""
         await self._transport.wait_closed()

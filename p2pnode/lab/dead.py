@@ -46,7 +46,7 @@ def announced_for(cache: Path, *, seed: int = 0) -> Dead:
     request = Request(prompt_tokens=8, max_tokens=NUM_TOKENS)
     link = Link(delay_ms=20.0)
     scenario = Scenario(name="dead", nodes=nodes, client=request, seed=seed, link=link)
-    return run_virtual(_run(scenario, prepare(scenario, cache), cache), debug=False)
+    return run_virtual(_run(scenario, prepare(scenario, cache), cache))
 
 
 async def _run(scenario: Scenario, task: Task, cache: Path) -> Dead:

@@ -65,7 +65,7 @@ def run_flood(seed: int = 0, *, rate_per_s: int = RATE_PER_S) -> Flooded:
     for per_message in PACKED:
         messages = _flood(mallory, per_message, rate_per_s // 4)
         running = _flooded(mallory, messages, rate_per_s / per_message)
-        shares[per_message], seen_after_s = run_virtual(running, debug=False)
+        shares[per_message], seen_after_s = run_virtual(running)
         delays.append(seen_after_s)
     return Flooded(max(shares.values()), shares, max(delays))
 

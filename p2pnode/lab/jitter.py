@@ -60,7 +60,7 @@ def run_jitter(jitter: float, cache: Path, *, minutes: float = 10.0, seed: int =
         link=Link(delay_ms=DELAY_MS, jitter=jitter),
     )
     task, result = prepare(scenario, cache), Jittered()
-    run_virtual(_generate(scenario, task, cache, 60 * minutes, result), debug=False)
+    run_virtual(_generate(scenario, task, cache, 60 * minutes, result))
     return result
 
 

@@ -49,7 +49,7 @@ def run_in_memory(scenario: Scenario, cache: Path, *, commit: str = "unknown") -
     task = prepare(scenario, cache)
     run = MemoryRun(scenario, task, cache=cache)
     try:
-        run_virtual(run.run(), debug=False)
+        run_virtual(run.run())
     except Deadlock:
         run.is_hung = True
     return run.trial("memory", commit)

@@ -124,7 +124,7 @@ def run_crowd(wanted: Sequence[Request], cache: Path, *, at_once: int | None = N
     at_once: no more sessions than so many at a time; those that arrive meanwhile wait
     """
     folder = tiny_model(cache / "lab", NUM_LAYERS)
-    return run_virtual(_run(folder, cache, wanted, at_once or len(wanted)), debug=False)
+    return run_virtual(_run(folder, cache, wanted, at_once or len(wanted)))
 
 
 def capacity(num: int, at_once: int, cache: Path, *, seed: int = 0) -> float:

@@ -130,6 +130,9 @@ class LabDaemon:
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Nobody will ask."""
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """Nothing to do."""
+
     async def wait_closed(self) -> None:
         """Never."""
         await asyncio.Event().wait()

@@ -184,7 +184,7 @@ def lookup(num_nodes: int, seed: int = 0, *, lookups: int = NUM_LOOKUPS) -> dict
     ``lookup``: the first; ``lookup_again``: the second, nothing is new; ``lookup_renewed``: then
     `RENEWED` is. Rounds are time in round trips; messages are requests and answers. Blocks.
     """
-    return run_virtual(_lookup(num_nodes, seed, lookups), debug=False)
+    return run_virtual(_lookup(num_nodes, seed, lookups))
 
 
 async def _lookup(num_nodes: int, seed: int, lookups: int) -> dict[str, float]:

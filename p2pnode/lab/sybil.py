@@ -93,8 +93,7 @@ def run_attack(
     result = Attack()
     num_sybils = round(share * num_nodes)
     run_virtual(
-        _attack(num_nodes - num_sybils, num_sybils, aim, lookups, groups, seed, result, note),
-        debug=False,
+        _attack(num_nodes - num_sybils, num_sybils, aim, lookups, groups, seed, result, note)
     )
     return result
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import selectors
 import threading
@@ -51,6 +52,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.loop = self
         self._now = 0.0
+        self._thread = threading.get_ident()
         self._num_jobs = 0
         self._spent: dict[int, float] = {}
         self._is_shutting_down = False
@@ -118,15 +120,30 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             else:
                 future.set_result(result)
 
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """As in asyncio; from another thread it is an error, as in debug mode."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("call_soon from another thread: use call_soon_threadsafe")
+        return super().call_soon(callback, *args, context=context)
+
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """End the threads that `run_in_executor(None, ...)` made."""
         self._is_shutting_down = True
         self._threads.shutdown(wait=True)
 
 
-def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool = True) -> T:
-    """Run a coroutine on a fresh `VirtualTimeLoop`; raises what it raises, or `Deadlock`."""
-    with asyncio.Runner(debug=debug, loop_factory=VirtualTimeLoop) as runner:
+def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a fresh `VirtualTimeLoop`; raises what it raises, or `Deadlock`.
+
+    Not in debug mode, in which asyncio spends more than everything else does on noting where each
+    callback came from; PYTHONASYNCIODEBUG=1 asks for it.
+    """
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
 
 

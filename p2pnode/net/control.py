@@ -21,6 +21,7 @@ from p2pnode.net.socket_stream import SocketStream
 TIMEOUT_S = 3.0
 GRACE_S = 0.5
 """The daemon is told to give up this much earlier, so that its reason arrives."""
+SESSION_TAG, SESSION_WEIGHT = "session", 100
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
@@ -60,6 +61,17 @@ class Control:
         """The ids of all peers that we are connected to, and where we see each, in binary."""
         answer = await self._ask(pb.Request(type=pb.Request.LIST_PEERS))
         return [(peer.id, list(peer.addrs)) for peer in answer.peers]
+
+    async def protect(self, peer: bytes, is_protected: bool) -> None:
+        """Let its connection be worth more than others when too many are closed, or no longer."""
+        kind = pb.ConnManagerRequest.TAG_PEER if is_protected else pb.ConnManagerRequest.UNTAG_PEER
+        tag = pb.ConnManagerRequest(type=kind, peer=peer, tag=SESSION_TAG, weight=SESSION_WEIGHT)
+        await self._ask(pb.Request(type=pb.Request.CONNMANAGER, connManager=tag))
+
+    async def trim(self) -> None:
+        """Close connections until there are few enough; the daemon does so by itself, too."""
+        tag = pb.ConnManagerRequest(type=pb.ConnManagerRequest.TRIM)
+        await self._ask(pb.Request(type=pb.Request.CONNMANAGER, connManager=tag))
 
     async def open_stream(self, peer: bytes, protocol: str) -> SocketStream:
         """Open a stream: the connection becomes it. Raises Refusal."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,8 @@ from p2pnode.types import PeerId
 log = logging.getLogger(__name__)
 
 MAX_STREAMS = 8192
+MAX_STREAMS_OF_PEER = 64
+"""That it has opened, of all protocols together."""
 
 
 class P2PTransport:
@@ -58,6 +61,7 @@ class P2PTransport:
         self._addresses: tuple[str, ...] = ()
         self._handlers: dict[str, StreamHandler] = {}
         self._streams: set[LibP2PStream] = set()
+        self._inbound: Counter[PeerId] = Counter()
         self._tasks = Tasks()
         self._is_open = False
         self._stack = contextlib.AsyncExitStack()
@@ -171,6 +175,13 @@ class P2PTransport:
             raise DaemonDied("the transport is closed")
         return LibP2PStream(peer, socket, self._streams)
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `transport.Transport.protect`; raises DaemonDied."""
+        try:
+            await self._daemon.control.protect(binary(peer), is_protected)
+        except (Refusal, TimeoutError) as error:
+            raise DaemonDied(f"p2pd does not protect {peer.short}: {error}") from error
+
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Answer inbound streams of this protocol; each runs as a task of the transport."""
         self._handlers[protocol] = handler
@@ -204,6 +215,11 @@ class P2PTransport:
         except BaseException:
             socket.close()
             raise
+        if self._inbound[peer] >= MAX_STREAMS_OF_PEER:
+            log.debug("stream refused: peer=%s protocol=%s", peer.short, protocol)
+            socket.close()
+            return
+        self._inbound[peer] += 1
         stream = LibP2PStream(peer, socket, self._streams)
         try:
             await self._handlers[protocol](stream)
@@ -211,6 +227,9 @@ class P2PTransport:
             log.debug("stream ended: peer=%s error=%s", peer.short, error)
         finally:
             stream.close()
+            self._inbound[peer] -= 1
+            if not self._inbound[peer]:
+                del self._inbound[peer]
 
     async def _watch(self) -> None:
         """When the daemon dies, fail what would wait for ever."""

@@ -20,6 +20,8 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol
 
 from p2pnode.errors import PeerError, PeerLost, PeerMisbehaved, PeerTimeout, WireError
+from p2pnode.net.patience import Patience
+from p2pnode.net.pings import MAX_PINGS, Pings
 from p2pnode.net.transport import ByteStream
 from p2pnode.net.uplink import Uplink
 from p2pnode.types import PeerId, Tensor
@@ -33,9 +35,6 @@ from p2pnode.wire.reader import END_OF_STREAM, FrameReader
 log = logging.getLogger(__name__)
 
 MAX_UNDRAINED_BYTES = 256 * 1024
-MAX_QUEUED_MESSAGES = 4096
-MAX_PINGS = 64
-"""Not answered; a live peer answers them in order, so that many mean that it does not read."""
 
 
 class LinkEvents(Protocol):
@@ -66,17 +65,17 @@ class Link:
         self._events = events
         self._assembler = Assembler()
         self._reader = FrameReader(self._assembler)
-        self._queue: deque[Iterator[Buffers]] = deque()
+        self._queue: deque[tuple[Iterator[Buffers], int]] = deque()
+        """Messages that wait, frame by frame, and how long each is."""
+        self.patience = Patience()
         self._wake = asyncio.Event()
         self._undrained_bytes = 0
         self._channel = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._group: asyncio.TaskGroup | None = None
         self._watch_times: tuple[float, float] | None = None
-        self._num_pings = 0
-        self._pings: dict[int, float] = {}
-        self._answers: dict[int, asyncio.Future[float]] = {}
         self._clock = asyncio.get_running_loop().time
+        self._pings = Pings(self._clock)
 
     def agree_on(self, lossy: str) -> None:
         """Code hidden states so, both ways: the numerics class of our sessions says it.
@@ -99,13 +98,14 @@ class Link:
         """Hand a message over; never waits. Raises PeerLost when the link is gone."""
         if self.error is not None:
             raise PeerLost(self.peer, f"the link is gone ({self.error})")
-        if len(self._queue) >= MAX_QUEUED_MESSAGES:
-            self.end(PeerTimeout(self.peer, f"{MAX_QUEUED_MESSAGES} messages wait to be read"))
+        if self._queue and (what := self.patience.exhausted(len(self._queue), self._clock())):
+            self.end(PeerTimeout(self.peer, what))
             raise PeerLost(self.peer, "it has stopped reading")
         self._channel = self._channel % 0xFFFF_FFFF + 1
         writer = FrameWriter(message, self._channel, self._coding)
         if self._queue or not writer.is_single or self._undrained_bytes > MAX_UNDRAINED_BYTES:
-            self._queue.append(writer.turns())
+            self._queue.append((writer.turns(), writer.num_bytes))
+            self.patience.waiting_bytes += writer.num_bytes
         else:
             self._write(*next(writer.turns()))
         if self._queue or self._undrained_bytes > MAX_UNDRAINED_BYTES:
@@ -117,8 +117,12 @@ class Link:
             self.error = error
             for task in self._tasks:
                 task.cancel()
-            for answer in self._answers.values():
-                answer.cancel()
+            self._pings.cancel()
+
+    @property
+    def begun_bytes(self) -> int:
+        """Memory of messages that the peer has begun and not ended."""
+        return self._assembler.begun_bytes
 
     async def greet(self, software: str) -> None:
         """Exchange `Hello`; raises PeerMisbehaved or PeerLost. The caller sets the deadline."""
@@ -149,11 +153,7 @@ class Link:
 
         Raises PeerLost when the link is gone. The caller sets the deadline.
         """
-        number = self._send_ping()
-        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        answer.add_done_callback(lambda _: self._answers.pop(number, None))
-        return answer
+        return self._pings.answer(self._send_ping())
 
     async def run(self) -> None:
         """Receive and send until the link ends."""
@@ -225,6 +225,7 @@ class Link:
                 self.end(PeerMisbehaved(self.peer, str(error)))
             except PeerError as error:
                 self.end(error)
+            self.patience.read(self._reader, self.received_at)
         if self.error is not None:
             self._reader = FrameReader(self._assembler)  # what still comes goes nowhere
 
@@ -257,23 +258,25 @@ class Link:
     async def _send_turn(self) -> None:
         """One frame of the message whose turn it is, then wait for room."""
         if self._queue:
-            turns = self._queue.popleft()
+            turns, num_bytes = self._queue.popleft()
             buffers = next(turns, None)
-            if buffers is not None:
+            if buffers is None:
+                self.patience.waiting_bytes -= num_bytes
+            else:
                 self._write(*buffers)
-                self._queue.append(turns)
-        began = self._clock()
+                self._queue.append((turns, num_bytes))
+        began = self.patience.writing_since = self._clock()
         await self.stream.drain()
+        self.patience.writing_since = None
         self.uplink.sent(self._undrained_bytes, began, self._clock())
         self._undrained_bytes = 0
 
     def _send_ping(self) -> int:
-        if len(self._pings) >= MAX_PINGS:
+        if self._pings.are_too_many:
             self.end(PeerTimeout(self.peer, f"{MAX_PINGS} pings without an answer"))
-        self._num_pings += 1
-        self.send(Ping(number=self._num_pings))
-        self._pings[self._num_pings] = self._clock()
-        return self._num_pings
+        number = self._pings.next()
+        self.send(Ping(number=number))
+        return number
 
     async def _heartbeat(self, interval_s: float, timeout_s: float) -> None:
         try:
@@ -283,18 +286,14 @@ class Link:
                 await asyncio.sleep(interval_s)
                 if self._clock() - due_at > interval_s:
                     continue  # we were stalled ourselves: what has come meanwhile is read first
-                oldest = min(self._pings.values(), default=due_at)
-                if self._clock() - oldest > timeout_s:
+                if self._clock() - self._pings.oldest_at(due_at) > timeout_s:
                     what = f"no answer to a heartbeat for {timeout_s:g} s"
                     return self.end(PeerTimeout(self.peer, what))
         except PeerError as error:
             self.end(error)
 
     def _on_pong(self, pong: Pong) -> None:
-        sent = self._pings.pop(pong.number, None)
-        if sent is None:
+        rtt_s = self._pings.on_pong(pong.number)
+        if rtt_s is None:
             raise PeerMisbehaved(self.peer, f"answers a ping {pong.number} that was never sent")
-        self.rtt_s = self._clock() - sent
-        answer = self._answers.get(pong.number)
-        if answer is not None and not answer.done():
-            answer.set_result(self.rtt_s)
+        self.rtt_s = rtt_s

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,8 @@ from typing import Self
 from p2pnode.errors import P2PNodeError, PeerError, PeerLost, PeerTimeout
 from p2pnode.net.doors import Doors
 from p2pnode.net.link import Link, LinkEvents
+from p2pnode.net.protection import Protection
+from p2pnode.net.sweeping import condemned
 from p2pnode.net.transport import ByteStream, Transport
 from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
@@ -29,10 +31,6 @@ MAX_INBOUND = 1024
 MAX_INBOUND_PER_PEER = 8
 """Of one traffic class, those that have not greeted yet included."""
 SWEEP_INTERVAL_S = 0.5
-SILENT_AFTER_S = 4.0
-"""Who has opened a chain link and says nothing at all for so long is gone: it should ping."""
-UNUSED_AFTER_S = 120.0
-"""An inbound control link without a word for so long is closed."""
 _Open = Callable[[PeerId], Awaitable[Link]]
 
 
@@ -73,6 +71,7 @@ class Links:
         self._tasks = Tasks()
         self._inbound: Counter[tuple[PeerId, str]] = Counter()
         self._is_closing = False
+        self._protection = Protection(transport)
 
     @property
     def peer(self) -> PeerId:
@@ -86,6 +85,7 @@ class Links:
     async def serve(self) -> None:
         """Accept links of both traffic classes from anyone."""
         self._tasks.start(self._sweep(), name="links-sweep")
+        self._tasks.start(self._protection.run(), name="links-protection")
         for traffic in (CHAIN, CONTROL):
             await self._transport.serve(traffic, functools.partial(self._accept, traffic))
 
@@ -154,6 +154,10 @@ class Links:
         now = asyncio.get_running_loop().time()
         self._shunned = {other: until for other, until in self._shunned.items() if until > now}
         self._shunned[peer] = now + for_s
+
+    def protect(self, peers: Set[PeerId]) -> None:
+        """Keep the connections to these, and no others, when there are too many."""
+        self._protection.set(peers)
 
     @asynccontextmanager
     async def _deadline(self, peer: PeerId) -> AsyncIterator[None]:
@@ -277,23 +281,11 @@ class Links:
                 link.end(PeerLost(peer, f"its control link is gone ({error})"))
 
     async def _sweep(self) -> None:
-        """End what nobody is at the other end of: a peer that vanished says no good-bye."""
+        """End what nobody uses, or somebody misuses (`net.sweeping`)."""
         clock = asyncio.get_running_loop().time
         while True:
             due_at = clock() + SWEEP_INTERVAL_S
             await asyncio.sleep(SWEEP_INTERVAL_S)
             if clock() - due_at < SWEEP_INTERVAL_S:  # else we were stalled: first read what came
-                self._end_silent(clock())
-
-    def _end_silent(self, now: float) -> None:
-        heard_at: dict[PeerId, float] = {}
-        guests: set[PeerId] = set()
-        for (peer, traffic), links in self._links.items():
-            newest = max(link.received_at for link in links)
-            heard_at[peer] = max(newest, heard_at.get(peer, 0.0))
-            if traffic == CHAIN and any(link.is_inbound for link in links):
-                guests.add(peer)
-        for peer, at in heard_at.items():
-            limit_s = SILENT_AFTER_S if peer in guests else UNUSED_AFTER_S
-            if now - at > limit_s:
-                self._end_all(peer, PeerTimeout(peer, f"was silent for {limit_s:g} s"))
+                for link, error in list(condemned(self._links, clock())):
+                    link.end(error)

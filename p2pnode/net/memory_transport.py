@@ -28,6 +28,7 @@ class MemoryTransport:
 
     def __init__(self, network: MemoryNetwork, peer: PeerId, number: int) -> None:
         self.p2p: Any = None
+        self.protected: set[PeerId] = set()
         self._network = network
         self._peer = peer
         self._address = f"/memory/{number}/p2p/{peer}"
@@ -155,6 +156,13 @@ class MemoryTransport:
         """Answer inbound streams of this protocol."""
         self._check_open()
         self._handlers[protocol] = handler
+
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `transport.Transport.protect`; nothing is closed here because there is too much."""
+        if is_protected:
+            self.protected.add(peer)
+        else:
+            self.protected.discard(peer)
 
     async def wait_closed(self) -> None:
         """Return never; raises DaemonDied when we were killed."""

@@ -12,14 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import logging
-import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +27,7 @@ from p2pnode.net import addresses
 from p2pnode.net.control import Control
 from p2pnode.net.identity import Identity, write_new
 from p2pnode.net.libraries import P2PD_FILE
+from p2pnode.net.parent import die_with_parent
 from p2pnode.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -41,9 +38,13 @@ NUM_ANY_PORTS = 3
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 1.0
 MAX_TAIL_BYTES = 4096
+_ENVIRONMENT = {
+    "GOLOG_LOG_LEVEL": "error",
+    "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true",
+    "GOGC": "50",  # collects garbage twice as often: a third less memory, of which it keeps 16 MB
+}
 _READY = b"Peer ID:"
 _ALL_HOSTS = "0.0.0.0"
-_PR_SET_PDEATHSIG = 1
 
 
 class Daemon:
@@ -144,7 +145,7 @@ class Daemon:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={"GOLOG_LOG_LEVEL": "error", "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"},
+            env=_ENVIRONMENT,
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
@@ -226,6 +227,7 @@ def _flags(control: Path, key: Path) -> list[str]:
         "-connManager=1",
         "-connLo=1024",
         "-connHi=2048",
+        "-connGrace=20s",  # by default a crowd had two minutes
         "-autonat=0",
         "-natPortMap=0",
         "-relay=0",
@@ -276,21 +278,3 @@ def _is_free(host: str, port: int) -> bool:
                     return False
                 raise PortBusy(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return True
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """What a child process runs before anything else: the kernel kills it when we die.
-
-    None elsewhere than on Linux: p2pd goes when its control connection does.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec

@@ -22,7 +22,7 @@ from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
 from p2pnode.net import seen
 from p2pnode.net.ground import Ground
 from p2pnode.net.questions import ask
-from p2pnode.net.reach_helpers import Helpers
+from p2pnode.net.reach_helpers import FEW_HELPERS, MAX_HELPERS, Helpers
 from p2pnode.net.reach_messages import REACH, CallBack, CalledBack
 from p2pnode.net.reach_server import ReachServer
 from p2pnode.net.transport import ByteStream, StreamHandler
@@ -125,7 +125,7 @@ class Reach:
         """
         if not addresses:
             if peer not in await self._ground.observed():
-                await self._be_helped(peer, HELP_WITHIN_S)
+                await self._be_helped(peer, HELP_WITHIN_S, MAX_HELPERS)
             return
         async with Tasks() as tasks:
             dial = tasks.start(_failure(self._ground.connect(peer, addresses)), name="dial")
@@ -135,7 +135,8 @@ class Reach:
                 if dial.result() is None:
                     return
                 within_s = REFUSED_WITHIN_S
-            help_ = tasks.start(_failure(self._be_helped(peer, within_s)), name="help")
+            most = MAX_HELPERS if len(seen.private(addresses)) == len(addresses) else FEW_HELPERS
+            help_ = tasks.start(_failure(self._be_helped(peer, within_s, most)), name="help")
             if await _one_succeeds({dial, help_}):
                 return
         raise dial.result() or PeerLost(peer, "cannot be reached")
@@ -147,6 +148,10 @@ class Reach:
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """See `Transport.serve`."""
         await self._ground.serve(protocol, handler)
+
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """See `Transport.protect`."""
+        await self._ground.protect(peer, is_protected)
 
     async def wait_closed(self) -> None:
         """See `Transport.wait_closed`."""
@@ -220,7 +225,7 @@ class Reach:
 
     # --- whom we cannot dial
 
-    async def _be_helped(self, peer: PeerId, within_s: float) -> None:
+    async def _be_helped(self, peer: PeerId, within_s: float, most: int) -> None:
         """Have the peer dial us, or punch, or both; raises PeerLost, PeerTimeout, DaemonDied.
 
         Who can be dialled need not punch. While nobody knows whether we can, both are tried.
@@ -228,9 +233,11 @@ class Reach:
         ours = self._ground.listens_at()
         is_hidden = self._reached == frozenset()
         offered = seen.private(ours) if is_hidden else _few(ours)
-        ways = [self._helpers.bring(peer, offered, is_hidden=is_hidden)] if offered else []
+        ways = []
+        if offered:
+            ways.append(self._helpers.bring(peer, offered, is_hidden=is_hidden, most=most))
         if not self._reached:
-            ways.append(self._helpers.punch(peer))
+            ways.append(self._helpers.punch(peer, most=most))
         try:
             async with asyncio.timeout(within_s), Tasks() as tasks:
                 tried = [tasks.start(_failure(way), name=f"help-{peer.short}") for way in ways]

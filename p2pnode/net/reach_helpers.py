@@ -29,6 +29,8 @@ from p2pnode.types import PeerId
 log = logging.getLogger(__name__)
 
 MAX_HELPERS = 16
+FEW_HELPERS = 3
+"""For a peer that others can dial, it says: most likely it is gone."""
 HELPERS_AT_ONCE = 4
 MAX_FAILED = 2
 """So many helpers may be wrong about the other side; one may lie."""
@@ -37,7 +39,9 @@ PUNCH_WITHIN_S = 1.5
 PUNCH_AGAIN_S = 600.0
 """Two NATs that let nothing through are left alone for so long."""
 UNKNOWN_FOR_S = 5.0
-"""Whom no helper is connected to is most likely gone: they are not asked again so soon."""
+"""Whom no helper is connected to is most likely gone: they are not asked again so soon, and each
+time in vain for twice as long, up to `MAX_UNKNOWN_FOR_S`."""
+MAX_UNKNOWN_FOR_S = 40.0
 MAX_CLOSED = 1024
 SETTLE_S = 0.5
 SETTLE_STEP_S = 0.02
@@ -55,11 +59,16 @@ class Helpers:
         """Peers to whom we could not punch lately, and when we may try again."""
         self._unknown: OrderedDict[PeerId, float] = OrderedDict()
         """Peers whom nobody knew lately, and until when that is believed."""
+        self._unknown_for_s: OrderedDict[PeerId, float] = OrderedDict()
+        """How long it was believed the last time."""
 
-    async def bring(self, peer: PeerId, offered: tuple[str, ...], *, is_hidden: bool) -> None:
+    async def bring(
+        self, peer: PeerId, offered: tuple[str, ...], *, is_hidden: bool, most: int = MAX_HELPERS
+    ) -> None:
         """Have helpers ask a peer to dial us at one of our addresses. Raises PeerLost.
 
-        is_hidden: nobody can from outside; a peer behind the same NAT still may
+        is_hidden: nobody can from outside; a peer behind the same NAT still may; most: how many
+        helpers to ask
         """
         fetch = Fetch(wanted=peer, addresses=offered, is_hidden=is_hidden)
 
@@ -68,12 +77,12 @@ class Helpers:
                 return True
             return False if came.is_known else None
 
-        num_failed = await self._through(peer, fetch, Came, is_here)
+        num_failed = await self._through(peer, fetch, Came, is_here, most)
         if num_failed is not None:
             why = "it cannot dial us" if num_failed else "nobody we know could ask it to dial us"
             raise PeerLost(peer, f"cannot be dialled, and {why}")
 
-    async def punch(self, peer: PeerId) -> None:
+    async def punch(self, peer: PeerId, *, most: int = MAX_HELPERS) -> None:
         """Dial a peer while it dials us. Raises PeerLost, at once where it failed lately."""
         now = asyncio.get_running_loop().time()
         if self._closed.get(peer, now) > now:
@@ -83,9 +92,9 @@ class Helpers:
             where = seen.punchable(peer, met.addresses)
             return await self._meets(peer, where) if where else None
 
-        num_failed = await self._through(peer, Punch(wanted=peer), Met, is_through)
+        num_failed = await self._through(peer, Punch(wanted=peer), Met, is_through, most)
         if num_failed:
-            _remember(self._closed, peer, PUNCH_AGAIN_S)
+            _remember(self._closed, peer, now + PUNCH_AGAIN_S)
         if num_failed is not None:
             how = "no hole could be punched" if num_failed else "nobody we know could help"
             raise PeerLost(peer, f"cannot be dialled, and neither can we; {how}")
@@ -131,6 +140,7 @@ class Helpers:
         question: object,
         expected: type[Answer],
         use: Callable[[Answer], Awaitable[bool | None]],
+        most: int,
     ) -> int | None:
         """Ask helpers, a few at once, until one helped: None. Else how many helped in vain.
 
@@ -141,7 +151,7 @@ class Helpers:
             return 0
         helpers = [each for each in sorted(await self._ground.observed()) if each != peer]
         self._rng.shuffle(helpers)
-        del helpers[MAX_HELPERS:]
+        del helpers[most:]
         num_failed = 0
         waiting: set[asyncio.Task[Answer | None]] = set()
         async with Tasks() as tasks:
@@ -153,11 +163,20 @@ class Helpers:
                 for answer in filter(None, (task.result() for task in done)):
                     has_helped = await use(answer)
                     if has_helped:
+                        self._unknown_for_s.pop(peer, None)
                         return None
                     num_failed += has_helped is False
         if not num_failed:
-            _remember(self._unknown, peer, UNKNOWN_FOR_S)
+            self._note_unknown(peer)
         return num_failed
+
+    def _note_unknown(self, peer: PeerId) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._unknown.get(peer, now) > now:
+            return  # both ways were tried: that counts once
+        for_s = min(2 * self._unknown_for_s.get(peer, UNKNOWN_FOR_S / 2), MAX_UNKNOWN_FOR_S)
+        _remember(self._unknown, peer, now + for_s)
+        _remember(self._unknown_for_s, peer, for_s)
 
     async def _ask(self, helper: PeerId, question: object, expected: type[Answer]) -> Answer | None:
         try:
@@ -167,9 +186,9 @@ class Helpers:
             return None
 
 
-def _remember(peers: OrderedDict[PeerId, float], peer: PeerId, for_s: float) -> None:
-    """Until when something holds of a peer; the oldest are forgotten."""
-    peers[peer] = asyncio.get_running_loop().time() + for_s
+def _remember(peers: OrderedDict[PeerId, float], peer: PeerId, value: float) -> None:
+    """Note something of a peer; the oldest are forgotten."""
+    peers[peer] = value
     peers.move_to_end(peer)
     if len(peers) > MAX_CLOSED:
         peers.popitem(last=False)

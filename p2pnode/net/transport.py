@@ -94,6 +94,10 @@ class Transport(Protocol):
         """Answer inbound streams of this protocol; each runs as a task of the transport."""
         ...
 
+    async def protect(self, peer: PeerId, is_protected: bool) -> None:
+        """Keep the connection to that peer when there are too many, or no longer."""
+        ...
+
     async def wait_closed(self) -> None:
         """Return never while healthy; raises DaemonDied when the transport has failed for good."""
         ...

@@ -16,7 +16,7 @@ from typing import Any, Self
 from p2pnode.config import inherited_environment
 from p2pnode.errors import LocalError
 from p2pnode.log import escape
-from p2pnode.net.p2pd import die_with_parent
+from p2pnode.net.parent import die_with_parent
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, PeerId
 

@@ -10,6 +10,9 @@ from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, ModelSpec, PeerId
 from p2pnode.wire.messages import Open, Step
 
+MAX_SHARE = 0.25
+MAX_SESSIONS_OF_PEER = 4
+"""So much of the room, and so many places, may a client have while others have any."""
 RETRY_AFTER_S = 2.0
 BUSY_RETRY_AFTER_S = 30.0
 
@@ -47,8 +50,8 @@ class Admission:
         """What a session may come to hold, whatever it holds now."""
         return session.max_tokens * self._bytes_per_token(session.layers)
 
-    def check(self, message: Open, sessions: Iterable[HopSession]) -> int:
-        """The bytes that are free beside the new session.
+    def check(self, message: Open, client: PeerId, sessions: Iterable[HopSession]) -> int:
+        """The bytes that are free beside the new session of that client.
 
         Raises PeerRefused (as the client will see it) unless the session fits.
         """
@@ -65,7 +68,12 @@ class Admission:
             self._refuse(f"{spec.name} holds {spec.max_positions} tokens")
         if self._is_busy():
             raise PeerRefused(self._peer, "its owner is using it", BUSY_RETRY_AFTER_S)
-        held = [self.bytes_of(session) for session in sessions]
+        held: list[int] = []
+        own: list[int] = []
+        for session in sessions:
+            held.append(self.bytes_of(session))
+            if session.client.peer == client:
+                own.append(held[-1])
         if len(held) >= self._max_sessions:
             self._refuse(f"{len(held)} sessions are open, at most {self._max_sessions}", True)
         cost = self._bytes_per_token(message.layers)
@@ -73,7 +81,18 @@ class Admission:
         if message.max_tokens * cost > free_bytes:
             room = f"room for {free_bytes // cost} tokens, not for {message.max_tokens}"
             self._refuse(room, True)
+        if len(own) < len(held):
+            self._check_share(own, message.max_tokens * cost)
         return free_bytes - message.max_tokens * cost
+
+    def _check_share(self, own: list[int], more_bytes: int) -> None:
+        """One client leaves room for others who are there; raises PeerRefused."""
+        if len(own) >= MAX_SESSIONS_OF_PEER:
+            self._refuse(f"{len(own)} sessions are yours, at most {MAX_SESSIONS_OF_PEER}", True)
+        share = (sum(own) + more_bytes) / self._capacity_bytes
+        if share > MAX_SHARE:
+            what = f"{share:.0%} of the room would be yours, at most {MAX_SHARE:.0%}"
+            self._refuse(f"{what} while others are here", True)
 
     def _refuse(self, what: str, is_passing: bool = False) -> None:
         raise PeerRefused(self._peer, what, RETRY_AFTER_S if is_passing else 0.0)

@@ -21,6 +21,7 @@ from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
+from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Places:
             self.free(session)
             reply(link, replies.fault(session, "unreachable", str(error), message.next))
         else:
+            self._protect()
             if not session.is_closed:
                 reply(link, Opened(**known, position=session.position))
 
@@ -95,7 +97,8 @@ class Places:
             if existing.client.peer != link.peer:
                 raise PeerRefused(self.links.peer, "the session belongs to another client")
             self.free(existing)
-        self._prefixes.shrink(self._admission.check(message, self.sessions.values()))
+        sessions = self.sessions.values()
+        self._prefixes.shrink(self._admission.check(message, link.peer, sessions))
         part = self._block.part(message.layers)
         try:
             cache = part.new_cache(message.max_tokens)
@@ -149,6 +152,7 @@ class Places:
         if session.is_closed or message.epoch <= session.epoch:
             return None
         session.reroute(message, next_link, now=asyncio.get_running_loop().time())
+        self._protect()
         rerouted = Rerouted(
             session=session.id,
             layer=message.layer,
@@ -184,8 +188,17 @@ class Places:
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
             self._on_event("session_closed", session)
+            self._protect()
         if not self.sessions:
             self._all_gone.set()
+
+    def _protect(self) -> None:
+        """The connections that sessions need outlast those of a crowd."""
+        peers: set[PeerId | None] = set()
+        for session in self.sessions.values():
+            following = session.next.peer if session.next is not None else None
+            peers |= {session.client.peer, session.previous, following}
+        self.links.protect({peer for peer in peers if peer is not None})
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """A link has ended: free its client's sessions, tell the others' clients."""

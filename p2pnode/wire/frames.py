@@ -71,6 +71,11 @@ class FrameWriter:
         """Plain bytes of the first frame."""
 
     @property
+    def num_bytes(self) -> int:
+        """Of the message, before any coding."""
+        return len(self._header) + len(self._body)
+
+    @property
     def is_single(self) -> bool:
         """Whether it is one frame."""
         return len(self._body) <= self._room
@@ -158,6 +163,11 @@ class Assembler:
         """The one lossy coding that tensors may come in; they may always come without."""
         self._partial: dict[int, _Partial] = {}
 
+    @property
+    def begun_bytes(self) -> int:
+        """Room made for messages that have begun and not ended."""
+        return sum(len(partial.body) for partial in self._partial.values())
+
     def add(self, prefix: Prefix, data: bytes | memoryview) -> Any:
         """A whole message, or None while more of its frames are to come."""
         view = memoryview(data)
@@ -194,8 +204,8 @@ class Assembler:
         if pending.coding:
             self._check_coding(pending)
         if prefix.flags & MORE:
-            held = sum(len(partial.body) for partial in self._partial.values())
-            if num_bytes > self.max_message_bytes or held + num_bytes > MAX_PARTIAL_BYTES:
+            begun = self.begun_bytes
+            if num_bytes > self.max_message_bytes or begun + num_bytes > MAX_PARTIAL_BYTES:
                 raise WireError(f"{name}: {num_bytes} bytes, at most {self.max_message_bytes}")
             if len(self._partial) >= MAX_PARTIAL:
                 raise WireError(f"more than {MAX_PARTIAL} messages begun and not finished")

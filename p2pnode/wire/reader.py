@@ -26,6 +26,8 @@ class FrameReader:
     def __init__(self, assembler: Assembler, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._assembler = assembler
         self._max_frame_bytes = max_frame_bytes
+        self.num_frames = 0
+        """That have ended."""
         self._small = memoryview(bytearray(HEAD_BYTES))
         self._head = self._small
         """Where prefix and header go."""
@@ -35,6 +37,11 @@ class FrameReader:
         """Of the frame whose tensor bytes are coming."""
         self._body = memoryview(b"")
         """Where the next of them go."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no frame has begun that has not ended."""
+        return self._prefix is None and not self._have
 
     def buffer(self) -> memoryview:
         """Where the next bytes of the stream go; never empty."""
@@ -80,6 +87,7 @@ class FrameReader:
 
     def _close(self, prefix: Prefix) -> Iterator[Any]:
         self._prefix = None
+        self.num_frames += 1
         if prefix.flags & END:
             yield END_OF_STREAM
             return

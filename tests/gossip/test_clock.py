@@ -69,7 +69,7 @@ def test_a_running_node_whose_clock_jumps_says_so_and_the_others_do_not(
     skew_s: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="p2pnode.gossip.gossip"):
-        warnings = run_virtual(_warnings_after_a_jump(skew_s, caplog), debug=False)
+        warnings = run_virtual(_warnings_after_a_jump(skew_s, caplog))
     assert warnings
     assert all(f"ahead_s={skew_s:.0f} " in warning for warning in warnings)
 

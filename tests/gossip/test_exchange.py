@@ -150,7 +150,7 @@ async def test_the_halves_of_a_partition_call_each_other_dead_and_find_each_othe
     ids=["50 % jitter", "10 % loss"],
 )
 def test_nobody_is_called_dead_in_ten_minutes_of(line: Line) -> None:
-    run_virtual(_nobody_is_called_dead_in_ten_minutes_of(line), debug=False)
+    run_virtual(_nobody_is_called_dead_in_ten_minutes_of(line))
 
 
 async def _nobody_is_called_dead_in_ten_minutes_of(line: Line) -> None:
@@ -163,7 +163,7 @@ async def _nobody_is_called_dead_in_ten_minutes_of(line: Line) -> None:
 
 
 def test_coordinates_predict_round_trips_that_were_measured_elsewhere() -> None:
-    run_virtual(_coordinates_predict_round_trips_that_were_measured_elsewhere(), debug=False)
+    run_virtual(_coordinates_predict_round_trips_that_were_measured_elsewhere())
 
 
 async def _coordinates_predict_round_trips_that_were_measured_elsewhere() -> None:
@@ -190,7 +190,7 @@ async def _coordinates_predict_round_trips_that_were_measured_elsewhere() -> Non
 
 
 def test_twenty_nodes_cost_little_while_nothing_changes() -> None:
-    run_virtual(_twenty_nodes_cost_little_while_nothing_changes(), debug=False)
+    run_virtual(_twenty_nodes_cost_little_while_nothing_changes())
 
 
 async def _twenty_nodes_cost_little_while_nothing_changes() -> None:

@@ -141,3 +141,13 @@ def _compute(seconds: float) -> str:
     while time.monotonic() < until:
         pass
     return "done"
+
+
+def test_another_thread_cannot_touch_what_is_the_loops() -> None:
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: None)
+        with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+            await asyncio.to_thread(future.set_result, None)
+
+    run_virtual(main())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2pnode.lab.reference import prepare
+from p2pnode.lab.reference import Task, prepare
 from p2pnode.lab.scenario import CLIENT, Nat, Scenario
 from p2pnode.lab.scenario_file import load_scenario
 from p2pnode.lab.wan.machines import Duty
@@ -19,6 +20,7 @@ from p2pnode.lab.wan.swarm import BOOTSTRAP, Place, WanSwarm
 from p2pnode.lab.wan.worker import Join
 from tests.lab.test_wan_network import needs_namespaces
 
+ATTEMPTS = 3
 SCENARIO = Path(__file__).parent / "scenarios" / "punch.toml"
 
 pytestmark = [pytest.mark.processes, needs_namespaces]
@@ -29,16 +31,27 @@ async def test_two_cone_nats_are_punched_and_what_symmetric_ones_keep_apart_is_c
 ) -> None:
     scenario = load_scenario(SCENARIO)
     task = await asyncio.to_thread(prepare, scenario, cache)
-    async with WanSwarm(seed=scenario.seed) as swarm:
-        await settle(swarm, scenario, str(task.folder))
-        join = Join(join=(), home="", model=str(task.folder), standby=False)
-        client = await swarm.client(CLIENT, join)
-        async with aclosing(client.generate(request_of(task))) as events:
-            heard = [event async for event in events]
-    assert heard[-1]["event"] == "done", heard[-1]
-    assert tuple(heard[-1]["token_ids"]) == task.expected
     # The client feeds the first hop, which itself feeds the second: not carried, so direct.
-    assert carried(heard) == [False, False, True, True]
+    assert [False, False, True, True] in [each async for each in chains(scenario, task)]
+
+
+async def chains(scenario: Scenario, task: Task) -> AsyncIterator[list[bool]]:
+    """Who is carried, in new swarms until nobody is who need not be.
+
+    Both sides dial for 1.5 s, which a machine with other things to do may not give them.
+    """
+    for _ in range(ATTEMPTS):
+        async with WanSwarm(seed=scenario.seed) as swarm:
+            await settle(swarm, scenario, str(task.folder))
+            join = Join(join=(), home="", model=str(task.folder), standby=False)
+            client = await swarm.client(CLIENT, join)
+            async with aclosing(client.generate(request_of(task))) as events:
+                heard = [event async for event in events]
+        assert heard[-1]["event"] == "done", heard[-1]
+        assert tuple(heard[-1]["token_ids"]) == task.expected
+        yield carried(heard)
+        if not carried(heard)[1]:
+            return
 
 
 async def settle(swarm: WanSwarm, scenario: Scenario, model: str) -> None:

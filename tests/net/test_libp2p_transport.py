@@ -14,7 +14,7 @@ import pytest
 
 from p2pnode.errors import BadRequest, DaemonDied, PeerLost, PeerTimeout
 from p2pnode.net.identity import Identity
-from p2pnode.net.libp2p_transport import P2PTransport
+from p2pnode.net.libp2p_transport import MAX_STREAMS_OF_PEER, P2PTransport
 from p2pnode.net.libraries import hivemind
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.net.transport import ByteStream, Transport
@@ -57,6 +57,25 @@ async def test_a_client_reaches_a_node(run: Path, kind: str) -> None:
         for text in (b"ping", b"pong"):
             stream.write(memoryview(text))
             assert await stream.read_exactly(4) == text
+
+
+async def test_a_peer_gets_so_many_streams_and_others_get_theirs(run: Path) -> None:
+    async with (
+        node_and_client(run) as (node, client),
+        P2PTransport(Identity.ephemeral(), run, is_client=True) as other,
+    ):
+        await client.connect(node.peer, node.addresses)
+        kept = [await client.open_stream(node.peer, ECHO) for _ in range(MAX_STREAMS_OF_PEER)]
+        for stream in kept:
+            stream.write(b"ping")
+            assert await stream.read_exactly(4) == b"ping"
+        too_many = await client.open_stream(node.peer, ECHO)
+        with pytest.raises(PeerLost):
+            await too_many.read_exactly(4)
+        await other.connect(node.peer, node.addresses)
+        theirs = await other.open_stream(node.peer, ECHO)
+        theirs.write(b"pong")
+        assert await theirs.read_exactly(4) == b"pong"
 
 
 async def test_the_handler_knows_who_opened(run: Path) -> None:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from p2pnode.errors import PeerLost, PeerMisbehaved, PeerTimeout
-from p2pnode.net.link import MAX_QUEUED_MESSAGES
 from p2pnode.net.memory_transport import MemoryTransport
+from p2pnode.net.patience import MAX_MESSAGES
 from p2pnode.net.transport import ByteStream, StreamHandler
 from p2pnode.wire.frames import frames
 from p2pnode.wire.messages import CHAIN, CONTROL, Close, Hello, Ping, Pong, Step
@@ -83,7 +83,7 @@ async def test_a_peer_that_never_reads_loses_the_link() -> None:
         ether.freeze(FAR)
         link.send(large(4 * 1024 * 1024))
         with pytest.raises(PeerLost):
-            for _ in range(MAX_QUEUED_MESSAGES + 1):
+            for _ in range(MAX_MESSAGES + 1):
                 link.send(small())
         await near.seen.until(num_lost=1)
         assert isinstance(link.error, PeerTimeout)

@@ -72,9 +72,10 @@ async def test_it_listens_on_one_number_for_tcp_and_quic_and_leaves_nothing(run:
     assert list(run.iterdir()) == []
 
 
-async def test_the_second_takes_the_next_port(run: Path) -> None:
+async def test_the_second_takes_another_port(run: Path) -> None:
     async with daemon(run) as first, daemon(run) as second:
-        assert 4001 <= first.port < second.port
+        assert min(first.port, second.port) >= 4001
+        assert first.port != second.port
 
 
 async def test_several_that_start_at_once_get_different_ports(run: Path) -> None:

@@ -191,6 +191,32 @@ async def test_the_dead_are_not_waited_for() -> None:
         assert now() - began <= ROUND_TRIP_S + ASK_S + 0.001
 
 
+async def test_whom_nobody_knows_is_asked_for_ever_more_rarely() -> None:
+    async with peers(False, True, False) as (_, (helper, behind, asker)):
+        await asker.connect(helper.peer, helper.addresses)
+        for pause_s in (UNKNOWN_FOR_S, 2 * UNKNOWN_FOR_S, 4 * UNKNOWN_FOR_S):
+            for waited_s, takes_s in ((0.0, ASK_S), (pause_s - 2 * ASK_S, 0.0)):
+                await asyncio.sleep(waited_s)
+                began = now()
+                with pytest.raises(PeerLost, match="nobody we know"):
+                    await asker.connect(behind.peer, ())
+                assert now() - began == pytest.approx(takes_s, abs=0.001)
+            await asyncio.sleep(2 * ASK_S)
+
+
+async def test_who_can_be_dialled_it_says_and_does_not_answer_is_sought_through_few() -> None:
+    """More than are asked at once would take another round."""
+    async with peers(*(False,) * 8) as (network, (dead, asker, *helpers)):
+        where = dead.addresses
+        for helper in helpers:
+            await asker.connect(helper.peer, helper.addresses)
+        network.kill(dead.peer)
+        began = now()
+        with pytest.raises(PeerLost):
+            await asker.connect(dead.peer, where)
+        assert now() - began <= ROUND_TRIP_S + ASK_S + 0.001
+
+
 async def test_whom_nobody_knows_is_not_asked_for_again_so_soon() -> None:
     async with peers(False, True, False) as (_, (helper, behind, asker)):
         await asker.connect(helper.peer, helper.addresses)

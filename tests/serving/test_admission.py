@@ -10,11 +10,11 @@ import pytest
 from p2pnode.errors import PeerMisbehaved, PeerRefused
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.serving.admission import Admission
-from p2pnode.types import LayerRange, ModelSpec, Sampling, Tensor
+from p2pnode.types import LayerRange, ModelSpec, PeerId, Sampling, Tensor
 from p2pnode.wire.messages import Open
 from tests.support.hostile import SESSION, hidden, ids, step
 
-NODE, CLIENT = fake_peer_id(0), fake_peer_id(1)
+NODE, CLIENT, OTHER = fake_peer_id(0), fake_peer_id(1), fake_peer_id(2)
 SPEC = ModelSpec(
     name="tiny",
     fingerprint="ab" * 32,
@@ -27,11 +27,19 @@ SPEC = ModelSpec(
 
 
 @dataclasses.dataclass(slots=True)
+class FakeLink:
+    """As much of a link."""
+
+    peer: PeerId = CLIENT
+
+
+@dataclasses.dataclass(slots=True)
 class FakeSession:
     """As much of a session as admission looks at."""
 
     max_tokens: int = 100
     layers: LayerRange = dataclasses.field(default_factory=lambda: LayerRange(0, 9))
+    client: FakeLink = dataclasses.field(default_factory=FakeLink)
 
 
 def admission(layers: str = "0-8", **changes: Any) -> Admission:
@@ -61,7 +69,7 @@ def an_open(**changes: Any) -> Open:
 
 def check(message: Open, *held: int, **changes: Any) -> None:
     sessions: Any = [FakeSession(tokens) for tokens in held]
-    admission(**changes).check(message, sessions)
+    admission(**changes).check(message, CLIENT, sessions)
 
 
 def test_what_fits_is_admitted() -> None:
@@ -108,11 +116,37 @@ def test_a_session_of_fewer_layers_takes_less_room() -> None:
     part: Any = FakeSession(256, LayerRange(3, 6))
     half = an_open(layers=LayerRange(0, 3), sampling=None, max_tokens=256)
 
-    admission(max_sessions=9).check(half, [part] * 4)
+    admission(max_sessions=9).check(half, CLIENT, [part] * 4)
     with pytest.raises(PeerRefused, match="room for 220 tokens, not for 256"):
-        admission(max_sessions=9).check(half, [part] * 5)
+        admission(max_sessions=9).check(half, CLIENT, [part] * 5)
     with pytest.raises(PeerRefused, match="room for 158 tokens"):
-        admission(max_sessions=9).check(an_open(max_tokens=256), [part] * 4)
+        admission(max_sessions=9).check(an_open(max_tokens=256), CLIENT, [part] * 4)
+
+
+def test_a_client_that_is_alone_may_have_all_the_room() -> None:
+    sessions: Any = [FakeSession(100)] * 4
+    admission(max_sessions=9).check(an_open(), CLIENT, sessions)
+
+
+@pytest.mark.parametrize(
+    ("own", "max_tokens", "reason"),
+    [
+        ((10, 10, 10, 10), 10, "4 sessions are yours, at most 4"),
+        ((100,), 30, "26% of the room would be yours, at most 25% while others are here"),
+        ((), 126, "25% of the room"),
+    ],
+)
+def test_beside_others_a_client_has_its_share_and_no_more(
+    own: tuple[int, ...], max_tokens: int, reason: str
+) -> None:
+    decides = admission(max_sessions=9)
+    mine: Any = [FakeSession(tokens) for tokens in own]
+    others: Any = [FakeSession(10, client=FakeLink(OTHER))]
+    decides.check(an_open(max_tokens=max_tokens), CLIENT, mine)
+    with pytest.raises(PeerRefused, match=reason) as caught:
+        decides.check(an_open(max_tokens=max_tokens), CLIENT, mine + others)
+    assert caught.value.retry_after_s > 0
+    decides.check(an_open(max_tokens=100), CLIENT, others)
 
 
 def test_room_is_counted_in_bytes() -> None:
@@ -122,7 +156,7 @@ def test_room_is_counted_in_bytes() -> None:
     part: Any = FakeSession(100, LayerRange(8, 9))
     with pytest.raises(PeerRefused, match="room for 204 tokens"):
         small = admission(capacity_tokens=220, bytes_per_token=cost)
-        small.check(an_open(max_tokens=205), [part])
+        small.check(an_open(max_tokens=205), CLIENT, [part])
 
 
 GOOD = {

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
+
+from tests.support.forks import forks
 
 START_WITHIN_S = 120.0
 END_WITHIN_S = 60.0
@@ -34,15 +37,22 @@ def p2pnode(*arguments: str) -> list[str]:
 def run(
     *arguments: str, stdin: str | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        p2pnode(*arguments),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=START_WITHIN_S,
-        **{"env": environment(), **options},
-    )
+    """Run a command, or with ``script`` a program, to its end; forked, see `support.forks`."""
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err, TemporaryFile("w+") as given:
+        given.write(stdin or "")
+        given.seek(0)
+        pipes = given.fileno(), out.fileno(), err.fileno()
+        process = forks().start(arguments, pipes, **{"env": environment(), **options})
+        try:
+            process.wait(START_WITHIN_S)
+        finally:
+            process.kill()
+            process.wait()
+        for written in (out, err):
+            written.seek(0)
+        return subprocess.CompletedProcess(
+            p2pnode(*arguments), process.wait(), out.read(), err.read()
+        )
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
@@ -54,15 +64,18 @@ class Command:
     """A command that runs with ``--json`` until told otherwise; ``with`` ends it."""
 
     def __init__(self, *arguments: str, **options: Any) -> None:
-        self._arguments = p2pnode(*arguments, "--json")
+        self._arguments = (*arguments, "--json")
         self._options = {"env": environment(), **options}
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.seen: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self._arguments, stdout=subprocess.PIPE, text=True, **self._options
-        )
+        reading, writing = os.pipe()
+        self._out = open(reading)
+        with open(os.devnull) as nothing:
+            pipes = nothing.fileno(), writing, 2
+            self.process = forks().start(self._arguments, pipes, **self._options)
+        os.close(writing)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self
@@ -103,10 +116,9 @@ class Command:
         return found
 
     def _read(self) -> None:
-        if self.process.stdout is not None:
-            with self.process.stdout as lines:
-                for line in lines:
-                    self._lines.put(line)
+        with self._out as lines:
+            for line in lines:
+                self._lines.put(line)
         self._lines.put("")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from p2pnode.config import inherited_environment
 from p2pnode.errors import LocalError
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, encode
-from p2pnode.net.p2pd import die_with_parent
+from p2pnode.net.parent import die_with_parent
 
 ROOT = Path(__file__).parents[3]
 """Where the package p2pnode lies: helpers import the same one."""

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from p2pnode.errors import BadRequest
 from p2pnode.lab.wan import kernel
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, decode
-from p2pnode.net.p2pd import die_with_parent
+from p2pnode.net.parent import die_with_parent
 
 NUM_PIPES = 3
 """A child's stdin, stdout and stderr come with the request."""

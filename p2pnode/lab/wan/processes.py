@@ -22,7 +22,7 @@ from p2pnode.errors import LocalError
 from p2pnode.lab.wan.helper import python_environment
 from p2pnode.lab.wan.launcher import Launch
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, encode
-from p2pnode.net.p2pd import die_with_parent
+from p2pnode.net.parent import die_with_parent
 
 WARM_WITHIN_S = 120.0
 FORK_WITHIN_S = 20.0
