@@ -37,6 +37,16 @@ def pressure(here: Here) -> str:
     return "; ".join(each.evidence for each in bad)
 
 
+def device_now(here: Here, own: Sequence[Announcement]) -> str:
+    """What the device does now against what it did when its node started, and how hot it is."""
+    if here.device is None:
+        return ""
+    found = [device(here, own).evidence, *(heat(gpu).evidence for gpu in here.gpus)]
+    if here.temperature is not None:
+        found.append(_processor_heat(here).evidence)
+    return "; ".join(found)
+
+
 def checks_here(here: Here, own: Sequence[Announcement]) -> list[Check]:
     """All about this machine; own: what the nodes that run here announce."""
     found = [disk(here), memory(here), swap(here), port(here), device(here, own)]

@@ -31,7 +31,7 @@ from p2pnode.net.reach import Reach
 from p2pnode.swarm.join import Meeting
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.tasks import Tasks
-from p2pnode.types import Hop, ModelSpec, PeerId, SwarmView
+from p2pnode.types import Announcement, Hop, ModelSpec, PeerId, SwarmView
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +226,7 @@ class _Examination:
         probe, here = self.probe, self.here
         began, end = self.began_probe_at, self.ended_probe_at
         cut_at = end if self.is_cut else None
+        own = self._own(view)
         return Measured(
             join_s=self.join_s,
             join_error=self.join_error,
@@ -236,6 +237,7 @@ class _Examination:
             failure=self.failure or (probe.failure if probe else None),
             probed_s=0.0 if began is None or end is None else end - began,
             pressure=checks.pressure(here) if here is not None else "",
+            device=checks.device_now(here, own) if here is not None else "",
             own_peers=here.own_peers if here is not None else frozenset(),
             rtt_limit_s=self.asked.rtt_limit_s,
         )
@@ -251,11 +253,15 @@ class _Examination:
             took_s=took_s,
         )
 
+    def _own(self, view: SwarmView) -> list[Announcement]:
+        """What the nodes of this home announce."""
+        ours = self.here.own_peers if self.here is not None else frozenset()
+        return [a for a in view.announcements if a.peer in ours]
+
     def _checks(self, view: SwarmView) -> list[Check]:
         here, found = self.here, []
         if here is not None:
-            own = [a for a in view.announcements if a.peer in here.own_peers]
-            found += [*checks.checks_here(here, own), checks.network(here)]
+            found += [*checks.checks_here(here, self._own(view)), checks.network(here)]
         has_joined = self.join_error is None and self.join_s is not None
         found += checks.bootstrap(self.answers, has_joined=has_joined)
         if not has_joined or self.probe is None:

@@ -103,6 +103,8 @@ class Measured:
     """How long it was tried to get tokens."""
     pressure: str = ""
     """What is wrong with this machine's memory; empty: nothing is."""
+    device: str = ""
+    """What this machine's device does now, and how hot it is; empty: not looked at."""
     own_peers: frozenset[PeerId] = frozenset()
     """Nodes that run in this home."""
     rtt_limit_s: float = 0.5

@@ -14,6 +14,7 @@ peer that was late once is not failing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from p2pnode.doctor import failing, slow
 from p2pnode.doctor.measured import Measured
@@ -36,9 +37,11 @@ def _slow(measured: Measured) -> Verdict | None:
     if not found:
         return None
     worst = max(found, key=lambda each: each.cost_s).verdict
-    if worst.cause is Cause.SLOW_DEVICE and worst.peer in measured.own_peers and measured.pressure:
+    if worst.cause is not Cause.SLOW_DEVICE or worst.peer not in measured.own_peers:
+        return worst
+    if measured.pressure:
         return _pressed(measured, worst.peer)
-    return worst
+    return replace(worst, evidence=f"{worst.evidence}; it runs here: {measured.device}")
 
 
 def _pressure(measured: Measured) -> Verdict | None:

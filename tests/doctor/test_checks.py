@@ -93,6 +93,20 @@ def test_a_device_is_held_against_what_its_node_measured() -> None:
     assert checks.device(here, [replace(before, memory_bytes_per_s=1.3e10)]).grade is WARNING
 
 
+def test_the_device_now_is_its_bandwidth_and_its_heat() -> None:
+    assert checks.device_now(HERE, []) == ""
+    here = replace(
+        HERE,
+        device=Device("cpu", "CPU", GB, GB),
+        memory_bytes_per_s=6e9,
+        temperature=Temperature(71.0, 100.0),
+        gpus=(replace(GPU, celsius=64.0),),
+    )
+    now = checks.device_now(here, [announced("A", "0-8", memory_bytes_per_s=1.3e10)])
+    assert "moves 6.0 GB/s; 13.0 GB/s when its node started" in now
+    assert now.endswith("GPU: 64 C; processor: 71 C, is slowed at 100 C")
+
+
 def test_bootstrap_peers_one_by_one() -> None:
     answers = {peer("A"): "", peer("B"): "no answer\x1b[31m in 3 s"}
     for has_joined, grade in ((True, WARNING), (False, BAD)):

@@ -331,5 +331,7 @@ def test_memory_of_this_machine_explains_what_nothing_else_does() -> None:
     slow_b = (HOPS[0], hop("B", "3-5", compute_s=0.1), HOPS[2])
     chain = replace(CHAIN, hops=slow_b, token_s=0.2)
     assert judged(pressure="full", chain=chain).cause is Cause.SLOW_DEVICE
+    here = judged(device="71 C", chain=chain, own_peers=frozenset({B}))
+    assert here.evidence.endswith("it runs here: 71 C")
     here = judged(pressure="full", chain=chain, own_peers=frozenset({B}))
     assert (here.cause, here.peer) == (Cause.MEMORY_PRESSURE, B)
