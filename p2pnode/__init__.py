@@ -17,14 +17,21 @@ from p2pnode.version import VERSION as __version__
 if TYPE_CHECKING:
     from p2pnode.client.blocking import BlockingClient
     from p2pnode.client.client import Client
-    from p2pnode.client.events import ChainChosen, Done, HopCost, Token
+    from p2pnode.client.events import ChainChosen, Done, Embedding, HopCost, Token, TopLogprob
     from p2pnode.errors import BadRequest, JoinFailed, LocalError, NoChain, P2PNodeError, PeerError
     from p2pnode.types import Chain, Hop, LayerRange, PeerId, Sampling
 
 _HOMES = {
     "p2pnode.client.blocking": ("BlockingClient",),
     "p2pnode.client.client": ("Client",),
-    "p2pnode.client.events": ("ChainChosen", "Done", "HopCost", "Token"),
+    "p2pnode.client.events": (
+        "ChainChosen",
+        "Done",
+        "Embedding",
+        "HopCost",
+        "Token",
+        "TopLogprob",
+    ),
     "p2pnode.errors": (
         "BadRequest",
         "JoinFailed",
@@ -43,6 +50,7 @@ __all__ = [
     "ChainChosen",
     "Client",
     "Done",
+    "Embedding",
     "Hop",
     "HopCost",
     "JoinFailed",
@@ -54,6 +62,7 @@ __all__ = [
     "PeerId",
     "Sampling",
     "Token",
+    "TopLogprob",
     "__version__",
 ]
 

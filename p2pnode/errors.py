@@ -98,6 +98,10 @@ class BadLayerRange(BadRequest):
     """Not FIRST-LAST, or outside the model."""
 
 
+class BadConstraint(BadRequest):
+    """The JSON schema is none, has parts that are not supported, or is too complex."""
+
+
 class PromptTooLong(BadRequest):
     """The prompt (and the tokens asked for) exceed what the chain or the model can hold."""
 
@@ -132,7 +136,7 @@ class DoesNotFit(LocalError):
 class ComputeFailed(LocalError):
     """The device failed in mid-step, or produced values that are not finite.
 
-    cause: ``input``, ``output`` (not finite), ``out-of-memory`` or ``device``.
+    cause: ``input``, ``output`` (not finite), ``out-of-memory``, ``constraint`` or ``device``.
     """
 
     def __init__(self, what: str, cause: str = "device") -> None:

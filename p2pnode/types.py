@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from p2pnode.sampling import Chosen as Chosen
+from p2pnode.sampling import Sampling as Sampling
+
 BASE58 = frozenset("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int64": 8}
@@ -109,45 +112,6 @@ class Tensor:
     def num_bytes(self) -> int:
         """Bytes that dtype and shape stand for."""
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How the next token is chosen from the logits. Temperature 0 is greedy.
-
-    The noise is counter-based on (seed, position): a seed gives the same text on any chain.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    """Keep the k best; 0 keeps all."""
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = (
-            (0.0 <= self.temperature <= 100.0, "temperature must be 0 to 100"),
-            (0 <= self.top_k <= 1 << 24, "top_k must be 0 (off) or more"),
-            (0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1"),
-            (0.0 <= self.min_p <= 1.0, "min_p must be 0 to 1"),
-            (0.1 <= self.repetition_penalty <= 10.0, "repetition_penalty must be 0.1 to 10"),
-            (0 <= self.seed < 1 << 63, "seed must be 0 to 2^63 - 1"),
-        )
-        for holds, what in problems:
-            if not holds:
-                raise ValueError(what)
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether the best token always wins."""
-        return self.temperature == 0.0
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Whether choosing depends on the tokens so far."""
-        return self.repetition_penalty != 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ TOP_LEVEL = {
 MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
+    {"sampling"},
     {"types", "version", "numerics"},
     {"errors"},
     {"log", "tasks"},
@@ -46,11 +47,12 @@ MAY_IMPORT = {
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
+    "llguidance": {"model"},
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
-PURE = {"types", "numerics", "errors", "version", "wire", "routing", "plan"}
+PURE = {"sampling", "types", "numerics", "errors", "version", "wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -71,16 +72,20 @@ class Answer:
             if not event.failovers:
                 self.output.note(f"chain: {event.chain}")
         elif isinstance(event, Token):
-            self._token(event.position, event.token_id, event.text)
+            self._token(event)
         else:
             self._done(event)
 
-    def _token(self, position: int, token_id: int, text: str) -> None:
+    def _token(self, token: Token) -> None:
         self.first = self.first or time.monotonic()
-        self.token_ids.append(token_id)
-        self.pieces.append(text)
-        self.output.event("token", position=position, token_id=token_id, text=text)
-        self.output.write(text)
+        self.token_ids.append(token.token_id)
+        self.pieces.append(token.text)
+        fields: dict[str, Any] = {"position": token.position, "token_id": token.token_id}
+        if token.logprob is not None:
+            tops = [dataclasses.asdict(each) for each in token.top_logprobs]
+            fields |= {"logprob": token.logprob, "top_logprobs": tops}
+        self.output.event("token", **fields, text=token.text)
+        self.output.write(token.text)
 
     def _done(self, done: Done) -> None:
         self.output.write(done.text[len("".join(self.pieces)) :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from p2pnode.cli.options import Home, Join, Json, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
+from p2pnode.sampling import MAX_CONSTRAINT_BYTES
 from p2pnode.types import Sampling
 
 MaxTokens = Annotated[
@@ -23,6 +25,28 @@ TopK = Annotated[int, typer.Option("--top-k", help="Keep this many best tokens; 
 MinP = Annotated[float, typer.Option("--min-p", help="Drop what is this much less likely.")]
 RepetitionPenalty = Annotated[
     float, typer.Option("--repetition-penalty", help="Above 1 avoids tokens used before.")
+]
+PresencePenalty = Annotated[
+    float,
+    typer.Option("--presence-penalty", help="-2 to 2; above 0 avoids tokens of the answer so far."),
+]
+FrequencyPenalty = Annotated[
+    float,
+    typer.Option("--frequency-penalty", help="The same, the more the more often they were used."),
+]
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(
+        "--json-schema", metavar="FILE", help="The answer is JSON that satisfies this schema."
+    ),
+]
+Logprobs = Annotated[
+    int | None,
+    typer.Option(
+        "--logprobs",
+        metavar="N",
+        help="With --json: how likely each token was to the model, and the N most likely ones.",
+    ),
 ]
 Stop = Annotated[
     list[str] | None,
@@ -77,6 +101,10 @@ def generate(
     top_k: TopK = 0,
     min_p: MinP = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
+    presence_penalty: PresencePenalty = 0.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
+    json_schema: JsonSchema = None,
+    logprobs: Logprobs = None,
     stop: Stop = None,
     seed: Seed = None,
     head: Head = "remote",
@@ -95,6 +123,10 @@ def generate(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        constraint=schema_of(json_schema),
+        num_logprobs=logprobs,
         seed=seed,
     )
     options = {"max_tokens": max_tokens, "sampling": sampling, "stop": tuple(stop or ())}
@@ -117,6 +149,18 @@ def generate(
 def seconds(milliseconds: float | None) -> float | None:
     """What `--max-token-ms` says, in our unit."""
     return None if milliseconds is None else milliseconds / 1e3
+
+
+def schema_of(file: Path | None) -> str:
+    """The text of a file, as much of it as a constraint may have; else a usage error."""
+    if file is None:
+        return ""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MAX_CONSTRAINT_BYTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"cannot read {file}: {getattr(error, 'strerror', '') or 'it is not UTF-8 text'}"
+        raise typer.BadParameter(what, param_hint="--json-schema") from error
 
 
 def sampling_of(*, temperature: float, seed: int | None, **options: Any) -> Sampling:

@@ -8,7 +8,7 @@ with p2pnode.BlockingClient() as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from typing import Any, Self
 import uvloop
 
 from p2pnode.client.client import Client, Prompt
-from p2pnode.client.events import Done, Event
+from p2pnode.client.events import Done, Embedding, Event
 
 
 class BlockingClient:
@@ -65,6 +65,11 @@ class BlockingClient:
                 yield event
         finally:
             self._wait(events.aclose())
+
+    def embed(self, texts: Sequence[Prompt]) -> list[Embedding]:
+        """See `Client.embed`."""
+        embeddings: list[Embedding] = self._wait(self._client.embed(texts))
+        return embeddings
 
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(_coroutine(work), self._loop).result()

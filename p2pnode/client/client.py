@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from p2pnode.client.defaults import default_config, real_network
-from p2pnode.client.events import ChainChosen, Done, Event, Token
+from p2pnode.client.events import ChainChosen, Done, Embedding, Event
 from p2pnode.client.holders import Holders
 from p2pnode.client.model import AUTO, ClientModel, find_client_model
-from p2pnode.client.outcome import Times, done
+from p2pnode.client.outcome import Answer
+from p2pnode.client.request import Prompt as Prompt
+from p2pnode.client.request import Request, compiled, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
 from p2pnode.config import ClientConfig
-from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
+from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
@@ -33,7 +35,7 @@ from p2pnode.pipeline.speculation import Drafter
 from p2pnode.routing.needs import Held
 from p2pnode.swarm.network import Network
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.tasks import Tasks
+from p2pnode.tasks import Tasks, all_of
 from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
 from p2pnode.version import SOFTWARE
 from p2pnode.wire.messages import Draining
@@ -41,9 +43,8 @@ from p2pnode.wire.messages import Draining
 log = logging.getLogger(__name__)
 
 LEFT_FOR_S = 60.0
-
-Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
-"""Text, token ids, or chat messages (mappings with ``role`` and ``content``)."""
+MAX_TEXTS_AT_ONCE = 8
+"""Of one `Client.embed`: the others wait."""
 
 
 class Client:
@@ -151,64 +152,72 @@ class Client:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         drafter: Drafter | None = None,
+        resume_from: Sequence[int] = (),
     ) -> AsyncGenerator[Event, None]:
         """Generate, token by token: `ChainChosen` (again after a failover), `Token`..., `Done`.
 
         prompt: text, token ids, or chat messages; drafter: guesses ahead, in the place of the
-        client's own. Closing the iterator (or cancelling the task)
-        frees every hop at once. Raises BadRequest, PromptTooLong, or NoChain, which then carries
-        the text so far.
+        client's own. resume_from: tokens of the answer that the caller has (`NoChain.token_ids`);
+        the answer goes on as if it had never been cut, `Done` has all of it. max_tokens: of the
+        whole answer. Closing the iterator (or cancelling the task) frees every hop at once.
+        Raises BadRequest, PromptTooLong, or NoChain, which then carries the answer so far.
         """
-        clock = asyncio.get_running_loop().time
-        times = Times(clock())
-        prompt_ids = self.model.encode(prompt)
-        max_tokens = self._room(len(prompt_ids), max_tokens)
-        text = self.model.codec.stream(prompt_ids, stop)
-        pieces: list[str] = []
-        finish_reason = "length"
-        router = self._router(self._holders.find(prompt_ids, max_tokens))
-        sampling = sampling or Sampling()
-        drafter = drafter or self.model.drafter(sampling)
-        session = self._session(router, prompt_ids, max_tokens, sampling, drafter)
+        clock, began = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
+        request = read_request(
+            self.model,
+            prompt,
+            max_tokens=max_tokens,
+            most_tokens=self._config.max_new_tokens,
+            sampling=sampling,
+            stop=stop,
+            resume_from=resume_from,
+        )
+        request = await compiled(self.model, request)
+        answer = Answer(self.model, request, began)
+        router = self._router(self._holders.find(request.token_ids, max(1, request.num_left)))
+        session = self._session(router, request, drafter or self.model.drafter(request))
         chain: Chain | None = None
         try:
             async with session:
-                for index in range(len(prompt_ids), len(prompt_ids) + max_tokens):
-                    token_id = await session.next_token()
-                    times.note(clock())
+                while not answer.finish_reason:
+                    chosen = await session.next_token()
                     if session.chain is not None and session.chain is not chain:
                         chain = session.chain
                         yield ChainChosen(chain, session.failovers, router.explain())
-                    is_end = token_id in self.model.codec.eos_token_ids
-                    pieces.append("" if is_end else text.push(token_id))
-                    yield Token(index, token_id, pieces[-1])
-                    if is_end or text.stopped:
-                        finish_reason = "stop"
-                        break
-            pieces.append(text.finish())
-            end = done(session, self._links, len(prompt_ids), "".join(pieces), finish_reason, times)
-            yield replace(end, peers=router.peers_seen())
+                    yield answer.take(chosen, clock())
+            yield replace(answer.done(session, self._links), peers=router.peers_seen())
         except NoChain as error:
-            error.text = "".join(pieces) + text.finish()
-            error.token_ids = tuple(session.token_ids[len(prompt_ids) :])
+            error.text = answer.finish()
+            error.token_ids = tuple(session.token_ids[len(request.prompt_ids) :])
             raise
         finally:
             self._holders.note(session.kept_pages, session.chain)
             del self._sessions[session.id]
 
-    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """How many tokens to make at most."""
-        limit = self.model.spec.max_positions
-        if prompt_tokens == 0:
-            raise BadRequest("the prompt is empty; give at least one character")
-        if prompt_tokens >= limit:
-            what = f"the prompt has {prompt_tokens} tokens"
-            raise PromptTooLong(f"{what}, {self.model.spec.name} holds {limit}; shorten it")
-        if max_tokens is None:
-            return min(self._config.max_new_tokens, limit - prompt_tokens)
-        if max_tokens < 1:
-            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
-        return min(max_tokens, limit - prompt_tokens)
+    async def embed(self, texts: Sequence[Prompt]) -> list[Embedding]:
+        """The mean of the last hidden states of each text, after the model's final norm.
+
+        Raises BadRequest, PromptTooLong, NoChain.
+        """
+        requests = [read_text(self.model, text) for text in texts]
+        vectors: dict[int, tuple[float, ...]] = {}
+        waiting = iter(enumerate(requests))
+
+        async def embed_some() -> None:
+            for index, request in waiting:
+                vectors[index] = await self._mean(request)
+
+        await all_of(*(embed_some() for _ in requests[:MAX_TEXTS_AT_ONCE]))
+        pairs = enumerate(requests)
+        return [Embedding(vectors[index], len(each.prompt_ids)) for index, each in pairs]
+
+    async def _mean(self, request: Request) -> tuple[float, ...]:
+        session = self._session(self._router(Held()), request, None)
+        try:
+            async with session:
+                return await session.mean()
+        finally:
+            del self._sessions[session.id]
 
     def _router(self, held: Held) -> SwarmRouter:
         config = self._config
@@ -232,9 +241,7 @@ class Client:
     def _session(
         self,
         router: SwarmRouter,
-        prompt: list[int],
-        max_tokens: int,
-        sampling: Sampling,
+        request: Request,
         drafter: Drafter | None,
     ) -> ChainSession:
         config = self._config
@@ -242,7 +249,6 @@ class Client:
             links=self._links,
             tasks=self._tasks,
             router=router,
-            spec=self.model.spec,
             limits=SessionLimits(
                 chunk_tokens=config.prefill_chunk_tokens,
                 open_timeout_s=config.open_timeout_s,
@@ -252,12 +258,10 @@ class Client:
                 close_timeout_s=config.close_timeout_s,
                 has_standbys=config.standbys,
             ),
-            sampling=sampling,
-            prompt=prompt,
-            max_new_tokens=max_tokens,
-            ends=self.model.ends,
+            terms=request.terms(self.model, self._holders.page_key),
+            token_ids=request.token_ids,
+            ends=self.model.session_ends(request),
             drafter=drafter,
-            page_key=self._holders.page_key,
         )
         self._sessions[session.id] = session
         return session

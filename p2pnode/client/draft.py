@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from p2pnode.errors import BadRequest
+from p2pnode.errors import BadRequest, ComputeFailed
 from p2pnode.model.block import Block, Work
 from p2pnode.model.cache import KVCache
-from p2pnode.model.sampler import sample
+from p2pnode.model.chooser import Chooser
 from p2pnode.model.spec import read_spec
 from p2pnode.model.tensor import to_torch
 from p2pnode.pipeline.configure import int64
-from p2pnode.types import LayerRange, ModelSpec, Sampling
+from p2pnode.types import LayerRange, ModelSpec
 
 
 class DraftModel:
@@ -51,17 +51,17 @@ class DraftModel:
     ) -> None:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
-    def drafter(self, sampling: Sampling) -> ModelDrafter:
-        """For one session."""
-        return ModelDrafter(self, sampling)
+    def drafter(self, chooser: Chooser) -> ModelDrafter:
+        """For one session, whose tokens would be chosen so."""
+        return ModelDrafter(self, chooser)
 
 
 class ModelDrafter:
     """Guesses for one session (`Drafter`); keeps the keys and values of what it has read."""
 
-    def __init__(self, model: DraftModel, sampling: Sampling) -> None:
+    def __init__(self, model: DraftModel, chooser: Chooser) -> None:
         self._model = model
-        self._sampling = sampling
+        self._chooser = chooser
         self._max_tokens = model.block.spec.max_positions
         self._cache: KVCache | None = None
         self._read: list[int] = []
@@ -95,8 +95,11 @@ class ModelDrafter:
             (hidden,) = block.forward([work])
             same = len(line)
             row = block.logits(hidden[-1:])[0]
-            token_id = sample(row, self._sampling, position=len(line), token_ids=line)
-            line.append(token_id)
-            made.append(token_id)
+            try:
+                chosen = self._chooser.choose(row, position=len(line), token_ids=line)
+            except ComputeFailed:  # it is no worse than to have no guess
+                break
+            line.append(chosen.token_id)
+            made.append(chosen.token_id)
         self._read = line[:same]
         return made

@@ -20,6 +20,15 @@ class ChainChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One of the tokens that the model held most likely."""
+
+    token_id: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token, exactly once, in order."""
 
@@ -28,6 +37,10 @@ class Token:
     token_id: int
     text: str
     """What is certain to follow what came before; may be empty (half a character, end of text)."""
+    logprob: float | None = None
+    """How likely it was to the model (`Chosen`); None: not asked for."""
+    top_logprobs: tuple[TopLogprob, ...] = ()
+    """What the model held most likely in its place, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,14 @@ class Done:
     hops: tuple[HopCost, ...] = field(default=())
     peers: tuple[PeerSeen, ...] = ()
     """What was seen of them, in earlier generations too; where the client was asked to explain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What the model makes of a text: the mean of its last hidden states, after the final norm."""
+
+    vector: tuple[float, ...]
+    num_tokens: int
 
 
 Event = ChainChosen | Token | Done

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pnode.errors import BadRequest, NoChain, UnknownModel
+from p2pnode.model.constraint import Constraints
 from p2pnode.model.source import ModelFiles, builtin_draft, find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.model.text import TextCodec
@@ -17,10 +18,12 @@ from p2pnode.pipeline.roles import Ends
 from p2pnode.pipeline.speculation import Drafter
 from p2pnode.swarm.model import only_model
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.types import LayerRange, ModelSpec, Sampling, SwarmView
+from p2pnode.types import LayerRange, ModelSpec, SwarmView
 
 if TYPE_CHECKING:
     from p2pnode.client.draft import DraftModel
+    from p2pnode.client.ends import LocalEnds
+    from p2pnode.client.request import Request
 
 AUTO = "auto"
 LOOKUP = "lookup"
@@ -33,17 +36,22 @@ class ClientModel:
 
     spec: ModelSpec
     codec: TextCodec
-    ends: Ends | None
+    ends: LocalEnds | None
     draft: DraftModel | None
     """What guesses what the chain will answer."""
     looks_up: bool
     """Whether guesses are looked up in the text so far, where no model makes them."""
+    constraints: Constraints
 
-    def drafter(self, sampling: Sampling) -> Drafter | None:
+    def drafter(self, request: Request) -> Drafter | None:
         """What guesses for one session; None: nothing does."""
         if self.draft is not None:
-            return self.draft.drafter(sampling)
+            return self.draft.drafter(request.chooser())
         return Lookup() if self.looks_up else None
+
+    def session_ends(self, request: Request) -> Ends | None:
+        """What embeds and chooses for one session on this machine; None: peers do."""
+        return None if self.ends is None else self.ends.of(request.chooser())
 
     def encode(self, prompt: str | Sequence[int] | Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a prompt; raises BadRequest."""
@@ -85,7 +93,7 @@ def _load(
         raise NoChain(f"nobody serves {wanted}; {there}. Start: p2pnode serve --layers FIRST-LAST")
     spec = read_spec(files.folder, files.name, files.fingerprint)
     codec = TextCodec.load(files.folder)
-    ends: Ends | None = None
+    ends: LocalEnds | None = None
     if with_ends:
         from p2pnode.client.ends import LocalEnds  # heavy: the families' code
 
@@ -95,7 +103,8 @@ def _load(
         draft = NONE
     elif draft == AUTO:
         draft = str(builtin_draft()) if files.is_builtin else LOOKUP
-    return ClientModel(spec, codec, ends, _draft(draft, spec), draft == LOOKUP)
+    drafts = (_draft(draft, spec), draft == LOOKUP)
+    return ClientModel(spec, codec, ends, *drafts, Constraints(lambda: files.folder))
 
 
 def _draft(draft: str, target: ModelSpec) -> DraftModel | None:

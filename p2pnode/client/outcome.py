@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pnode.client.events import Done, HopCost
+from p2pnode.client.events import Done, HopCost, Token, TopLogprob
+from p2pnode.client.model import ClientModel
+from p2pnode.client.request import Request
 from p2pnode.net.links import Links
 from p2pnode.pipeline.session import ChainSession
-from p2pnode.types import Chain
+from p2pnode.types import Chain, Chosen
 from p2pnode.wire.messages import CONTROL
 
 
@@ -35,6 +37,57 @@ class Times:
         return (self.num_tokens - 1) / took_s if took_s > 0 else 0.0
 
 
+class Answer:
+    """The answer of one generation as it grows: its text, and when it is complete."""
+
+    def __init__(self, model: ClientModel, request: Request, began: float) -> None:
+        """Begins with what the caller has; raises BadRequest when a stop string is none."""
+        self.times = Times(began)
+        self.finish_reason = ""
+        """Why it is complete; empty while it is not."""
+        self._codec = model.codec
+        self._request = request
+        self._text = model.codec.stream(request.prompt_ids, request.stop)
+        self._pieces: list[str] = []
+        self._num_tokens = 0
+        for token_id in request.resume_from:
+            self._grow(token_id)
+
+    def take(self, chosen: Chosen, now: float) -> Token:
+        """Another token, and what the caller is told of it."""
+        self.times.note(now)
+        self._grow(chosen.token_id)
+        return Token(
+            position=len(self._request.prompt_ids) + self._num_tokens - 1,
+            token_id=chosen.token_id,
+            text=self._pieces[-1],
+            logprob=chosen.logprob,
+            top_logprobs=tuple(
+                TopLogprob(token_id, self._codec.shown(token_id), logprob)
+                for token_id, logprob in chosen.top
+            ),
+        )
+
+    def finish(self) -> str:
+        """Nothing comes any more: the whole text."""
+        self._pieces.append(self._text.finish())
+        return "".join(self._pieces)
+
+    def done(self, session: ChainSession, links: Links) -> Done:
+        """The last event of a generation."""
+        num_prompt = len(self._request.prompt_ids)
+        return done(session, links, num_prompt, self.finish(), self.finish_reason, self.times)
+
+    def _grow(self, token_id: int) -> None:
+        is_end = token_id in self._codec.eos_token_ids
+        self._pieces.append("" if is_end else self._text.push(token_id))
+        self._num_tokens += 1
+        if is_end or self._text.stopped:
+            self.finish_reason = "stop"
+        elif self._num_tokens >= self._request.max_tokens:
+            self.finish_reason = self.finish_reason or "length"
+
+
 def done(
     session: ChainSession, links: Links, prompt_tokens: int, text: str, reason: str, times: Times
 ) -> Done:
@@ -48,7 +101,7 @@ def done(
         chain=session.chain or Chain((), ""),
         failovers=session.failovers,
         hedges=session.hedges,
-        ttft_s=times.first - times.began,
+        ttft_s=max(0.0, times.first - times.began),
         tokens_per_s=times.tokens_per_s,
         stall_s=times.stall_s,
         hops=tuple(

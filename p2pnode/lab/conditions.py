@@ -104,7 +104,7 @@ class LabBlock(Block):
         super().__init__(
             block._parts, block.spec, block.layers, device=block.device, dtype=block.dtype
         )
-        self.packs, self.quant = block.packs, block.quant
+        self.packs, self.quant, self.folder = block.packs, block.quant, block.folder
         self.num_bytes = block.num_bytes
         self.kv_bytes_per_token = block.kv_bytes_per_token
         self._block = block

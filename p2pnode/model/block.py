@@ -63,6 +63,8 @@ class Block:
         """How its weights are quantised, one of `numerics.QUANTS`; empty: they are in the dtype."""
         self.packs = True
         """Whether several sessions go through one forward; else one by one."""
+        self.folder: Path | None = None
+        """Where the model's files are."""
         self.num_bytes = 0
         """Bytes of our own tensors in memory."""
         self.bytes_read = 0
@@ -113,7 +115,7 @@ class Block:
             parts = Parts(skeleton, layers, embeds=embeds, has_head=has_head, device=device)
             block = cls(parts, spec, layers, device=device, dtype=dtype)
             block.packs, block.quant = packs, quant
-            block._skeleton = skeleton
+            block._skeleton, block.folder = skeleton, folder
             return block
 
         block = assemble(skeleton, packs=True)
@@ -155,6 +157,7 @@ class Block:
             )
             part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
             part.packs, part.quant, part._skeleton = self.packs, self.quant, self._skeleton
+            part.folder = self.folder
             first = layers.start - self.layers.start
             part._keep(self._pool.layout.layers[first : first + len(layers)])
             self._ranges[layers] = part
@@ -218,6 +221,15 @@ class Block:
         if len(parts) < 2:
             return [self.logits(part) for part in parts]
         return list(self.logits(torch.cat(list(parts))).split([len(part) for part in parts]))
+
+    @torch.inference_mode()
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final norm alone: what the whole model calls its last hidden states.
+
+        hidden: [tokens, hidden_size], raw output of the last layer
+        returns: float32, same shape
+        """
+        return self._parts.normed(hidden.to(self.device)[None])[0]
 
     def _forward_packed(self, work: Sequence[Work]) -> tuple[list[torch.Tensor], bool]:
         """One forward over the concatenated new tokens of all sessions; whether all is finite."""

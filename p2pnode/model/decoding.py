@@ -104,6 +104,15 @@ class Pieces:
             self._known[token_id] = self._make(token_id, self._anchor)
         return self._known[token_id]
 
+    def shown(self, token_id: int) -> str:
+        """What the token adds after other text, or its name where that is no text."""
+        if not 0 <= token_id < 1 << 32 or self._tokenizer.id_to_token(token_id) is None:
+            return ""
+        if self.is_hidden(token_id):
+            return str(self._tokenizer.id_to_token(token_id))
+        piece = self.piece(token_id, is_first=False)
+        return piece.decode("utf-8", "replace") if isinstance(piece, bytes) else piece
+
     def _make(self, token_id: int, anchor: int | None) -> str | bytes:
         token: str = self._tokenizer.id_to_token(token_id)
         if self._is_byte_level:

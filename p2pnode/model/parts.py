@@ -29,6 +29,7 @@ class Parts:
         self.trunk = skeleton.trunk(layers) if layers else None
         self.entry = skeleton.entry() if embeds else None
         self.head = skeleton.head() if has_head else None
+        self.norm = skeleton.norm() if has_head else None
         self._injected: torch.Tensor | None = None
         self._lookup: Any = None
         for part in (self.trunk, self.entry, self.head):
@@ -82,6 +83,13 @@ class Parts:
             raise ValueError("this block has no head")
         logits: torch.Tensor = self.head(inputs_embeds=hidden, use_cache=False).logits
         return logits.float()
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm alone: float32 [1, tokens, hidden_size]."""
+        if self.norm is None:
+            raise ValueError("this block has no head")
+        normed: torch.Tensor = self.norm(hidden)
+        return normed.float()
 
     def _keep_entry_out(self, skeleton: Skeleton, device: str) -> None:
         """Inject hidden states into our first layer if the forward changes them before it."""

@@ -15,13 +15,17 @@ import numpy.typing as npt
 import torch
 
 from p2pnode.errors import ComputeFailed
-from p2pnode.types import Sampling
+from p2pnode.types import Chosen, Sampling
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Allowed = npt.NDArray[np.bool_]
 
 WORDS_PER_COUNT = 4
 """Philox gives four 64-bit words for each value of its counter."""
+LEAST_LOGPROB = -9999.0
+"""Stands for what the model holds impossible: minus infinity is no number in JSON."""
 
 
 def sample(
@@ -30,25 +34,31 @@ def sample(
     *,
     position: int,
     token_ids: Sequence[int] = (),
+    num_prompt: int | None = None,
+    allowed: Allowed | None = None,
 ) -> int:
     """Choose the token at ``position``, its index in prompt + answer.
 
     logits: [vocab_size], floating point, any device; computed in float32 or better
-    token_ids: prompt and answer so far, for the repetition penalty; ids outside the vocabulary
-        have no logit and are passed over
+    token_ids: prompt and answer so far, for the penalties; ids outside the vocabulary have no logit
+        and are passed over
+    num_prompt: how many of them are the prompt; by default all
+    allowed: [up to vocab_size] bool, what a constraint leaves; None: everything
     returns: a token id; of equally good ones the lowest
 
-    The order is transformers': penalty, temperature, top_k, top_p, min_p. Differs from it in ties
-    at the edge of a filter, which go to the lowest ids there and are undefined here.
+    The order is transformers' where it has these: repetition penalty, presence and frequency
+    penalty, bias, constraint, temperature, top_k, top_p, min_p. Differs from it in ties at the edge
+    of a filter, which go to the lowest ids there and are undefined here.
     Raises ComputeFailed when the best logit is not a finite number, or any is not a number.
     """
-    if sampling.is_greedy and not sampling.needs_tokens:
+    if sampling.is_greedy and sampling.is_plain and allowed is None:
         best, token_id = logits.max(dim=0)  # the first of equals; not a number wins
         _check_finite(float(best))
         return int(token_id)
     scores = logits.detach().to("cpu", torch.float32).numpy()
-    if sampling.needs_tokens:
-        scores = _penalize(scores, sampling.repetition_penalty, token_ids)
+    _check_finite(float(scores.max()))
+    if not sampling.is_plain or allowed is not None:
+        scores = _adjusted(scores, sampling, token_ids, num_prompt, allowed)
     best_score = float(scores.max())
     _check_finite(best_score)
     if sampling.is_greedy:
@@ -58,6 +68,20 @@ def sample(
     kept, scaled = _keep(scaled, sampling)
     noise = gumbel_noise(len(scores), seed=sampling.seed, position=position, token_ids=kept)
     return int(kept[(scaled + noise).argmax()])
+
+
+def with_logprobs(logits: torch.Tensor, token_id: int, num: int) -> Chosen:
+    """What the model thought of a token, and its ``num`` most likely ones (see `Chosen`).
+
+    logits: [vocab_size], as the model made them
+    """
+    row = torch.log_softmax(logits.detach().float(), dim=0).cpu().numpy().clip(LEAST_LOGPROB, 0.0)
+    num = min(num, len(row))
+    top: Ids = np.empty(0, np.int64)
+    if num:
+        near = np.flatnonzero(row >= np.partition(row, -num)[-num])
+        top = near[np.argsort(-row[near], kind="stable")][:num]
+    return Chosen(token_id, float(row[token_id]), tuple((int(i), float(row[i])) for i in top))
 
 
 def gumbel_noise(
@@ -82,18 +106,43 @@ def _check_finite(best: float) -> None:
         raise ComputeFailed(f"the logits are not finite: the best of them is {best}")
 
 
-def _penalize(
-    scores: npt.NDArray[np.float32], penalty: float, token_ids: Sequence[int]
-) -> npt.NDArray[np.float32]:
-    """Divide positive logits of tokens seen, multiply negative ones: once each, however often."""
-    seen = np.unique(np.asarray(token_ids, dtype=np.int64))
-    seen = seen[(seen >= 0) & (seen < len(scores))]
+def _adjusted(
+    scores: Scores,
+    sampling: Sampling,
+    token_ids: Sequence[int],
+    num_prompt: int | None,
+    allowed: Allowed | None,
+) -> Scores:
+    """Penalties, bias, constraint; scores: [vocab_size]."""
     scores = scores.copy()
-    old = scores[seen]
-    factor = np.float32(penalty)
+    known = np.asarray(token_ids, dtype=np.int64)
+    answer = known[len(known) if num_prompt is None else num_prompt :]
     with np.errstate(over="ignore"):  # an infinite result is noticed by the caller
-        scores[seen] = np.where(old < 0, old * factor, old / factor)
+        if sampling.repetition_penalty != 1.0:
+            _divide(scores, sampling.repetition_penalty, known)
+        if sampling.penalizes_answer:
+            seen, counts = np.unique(_inside(answer, len(scores)), return_counts=True)
+            scores[seen] -= np.float32(sampling.frequency_penalty) * counts.astype(np.float32)
+            scores[seen] -= np.float32(sampling.presence_penalty)
+        for token_id, bias in sampling.logit_bias:
+            if token_id < len(scores):
+                scores[token_id] += np.float32(bias)
+    if allowed is not None:
+        scores[: len(allowed)][~allowed[: len(scores)]] = -np.inf
+        scores[len(allowed) :] = -np.inf
     return scores
+
+
+def _inside(token_ids: Ids, vocab_size: int) -> Ids:
+    inside: Ids = token_ids[(token_ids >= 0) & (token_ids < vocab_size)]
+    return inside
+
+
+def _divide(scores: Scores, penalty: float, token_ids: Ids) -> None:
+    """Divide positive logits of tokens seen, multiply negative ones: once each, however often."""
+    seen = np.unique(_inside(token_ids, len(scores)))
+    old, factor = scores[seen], np.float32(penalty)
+    scores[seen] = np.where(old < 0, old * factor, old / factor)
 
 
 def _keep(scaled: Floats, sampling: Sampling) -> tuple[Ids, Floats]:

@@ -146,8 +146,12 @@ class Skeleton:
 
     def head(self) -> Any:
         """The causal model around the final norm: raw hidden states in, logits out."""
-        norm = getattr(self.base, self.norm_name) if self.norm_name else nn.Identity()
-        return _with_at(self.model, self.base_name, _Normed(norm))
+        return _with_at(self.model, self.base_name, _Normed(self.norm()))
+
+    def norm(self) -> nn.Module:
+        """The final norm; one that changes nothing where a family has none."""
+        norm: nn.Module = getattr(self.base, self.norm_name) if self.norm_name else nn.Identity()
+        return norm
 
     def _absent(self) -> dict[str, nn.Module]:
         """Stand-ins for the final norm and the decoder's other children that have weights."""

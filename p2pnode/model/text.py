@@ -87,6 +87,10 @@ class TextCodec:
         stream = TextStream(self._pieces, (), ())
         return "".join([*map(stream.push, token_ids), stream.finish()])
 
+    def shown(self, token_id: int) -> str:
+        """What one token stands for in the middle of a text; special ones by their names."""
+        return self._pieces.shown(token_id)
+
     def stream(self, prompt_ids: Sequence[int], stops: Sequence[str] = ()) -> TextStream:
         """Decode an answer token by token, as the continuation of its prompt.
 
@@ -95,6 +99,11 @@ class TextCodec:
         if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in stops):
             raise BadRequest("stop strings must be texts of at least one character")
         return TextStream(self._pieces, prompt_ids, stops)
+
+    def serialized(self) -> str:
+        """The tokenizer as the text of a ``tokenizer.json``, with its special tokens."""
+        text: str = self._tokenizer.to_str()
+        return text
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         try:

@@ -36,6 +36,10 @@ class Terms:
     """What pages are named with (`wire.pages`); empty: none are."""
     pages: bytes = b""
     """Names of the prompt's pages, which hops may hold from earlier sessions."""
+    num_prompt: int = 0
+    """Tokens before the answer."""
+    pools: bool = False
+    """Whether the mean of all rows is wanted, and no token."""
 
     @property
     def needs_tokens(self) -> bool:
@@ -66,7 +70,7 @@ class Configuration:
         Raises the first PeerError that stands in the way. A surviving hop that cannot follow says
         so later (`check_rerouted`, or a `Fault`).
         """
-        keep = positions(self.hops, len(self.token_ids))
+        keep = positions(self.hops, 1 if self.terms.pools else len(self.token_ids))
         new = [index for index, hop in enumerate(self.hops) if not hop.is_open]
         # In a chain that others stay in, a new hop is told all by the one before it.
         pages = self.terms.pages if len(new) == len(self.hops) else b""
@@ -101,7 +105,8 @@ class Configuration:
     def open(self, index: int, send_from: int, pages: bytes) -> Open:
         """Ask for a place as that hop, or as its standby; pages: those it may hold already."""
         terms, is_last = self.terms, index == len(self.hops) - 1
-        samples = is_last and not terms.has_local_ends
+        pools = is_last and terms.pools
+        samples = is_last and not terms.has_local_ends and not pools
         return Open(
             fingerprint=terms.spec.fingerprint,
             numerics=self.chain.numerics,
@@ -111,6 +116,8 @@ class Configuration:
             token_ids=self._known_tokens(index),
             send_from=send_from,
             pages=pages,
+            num_prompt=terms.num_prompt,
+            pools=pools,
             **self._place(index),
         )
 

@@ -17,7 +17,7 @@ from p2pnode.net.link import Link
 from p2pnode.pipeline.awaited import Awaited
 from p2pnode.pipeline.hops import ANSWERS, HopState
 from p2pnode.pipeline.line import Line
-from p2pnode.pipeline.roles import Accused, Forgot
+from p2pnode.pipeline.roles import Accused, Forgot, Unfollowed
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Closed, Fault, Progress, Rerouted, Result, Step
@@ -229,7 +229,8 @@ class Inbox:
         if link.peer not in members or state is None:
             return
         what = f"{fault.fault}: {fault.detail[:200]}"
-        error: PeerError = PeerFault(state.peer, what)
+        kind = Unfollowed if fault.fault == "constraint" else PeerFault
+        error: PeerError = kind(state.peer, what)
         if fault.blamed is not None and fault.blamed in members - {state.peer}:
             error = Accused(fault.blamed, what, reporter=state.peer)
         state.fail(error)
@@ -244,7 +245,9 @@ class Inbox:
 
 def num_rows(result: Result) -> int:
     """For how many positions a last hop has answered; what it may be is checked elsewhere."""
-    return len(result.token_ids) if result.hidden is None else result.hidden.shape[0]
+    if result.hidden is None:
+        return len(result.token_ids)
+    return result.hidden.shape[0] if len(result.hidden.shape) == 2 else 1
 
 
 def _find(states: list[HopState], link: Link, layer: int) -> HopState | None:

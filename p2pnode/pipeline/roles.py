@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pnode.errors import PeerError, PeerTimeout
-from p2pnode.types import Chain, Hop, LayerRange, PeerId, Sampling, Tensor
+from p2pnode.errors import PeerError, PeerFault, PeerTimeout
+from p2pnode.types import Chain, Chosen, Hop, LayerRange, PeerId, Tensor
 
 
 class Accused(PeerError):
@@ -23,6 +23,10 @@ class Outpaced(PeerTimeout):
 
 class Forgot(PeerError):
     """It no longer holds what it would have to send again, and has said so: no offence."""
+
+
+class Unfollowed(PeerFault):
+    """It cannot go on as the session's constraint says, and nobody could."""
 
 
 class Router(Protocol):
@@ -64,16 +68,16 @@ class Router(Protocol):
 
 
 class Ends(Protocol):
-    """Embedding, head and sampling, for a client that keeps the token ids to itself."""
+    """Embedding, head and sampling of one session whose client keeps the token ids to itself."""
 
     async def embed(self, token_ids: list[int], position: int) -> Tensor:
         """[tokens] -> hidden [tokens, hidden_size]."""
         ...
 
-    async def choose(self, hidden: Tensor, sampling: Sampling, token_ids: list[int]) -> int:
+    async def choose(self, hidden: Tensor, token_ids: list[int]) -> Chosen:
         """The next token after ``token_ids`` from the last row of hidden.
 
-        Raises ComputeFailed when the values are not finite.
+        Raises ComputeFailed when the values are not finite, or a constraint cannot be followed.
         """
         ...
 

@@ -12,30 +12,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from p2pnode.errors import NoChain, PeerError
+from p2pnode.errors import BadConstraint, NoChain, PeerError
 from p2pnode.net.links import Links
-from p2pnode.pipeline.answers import next_tokens
+from p2pnode.pipeline.answers import mean_of, next_tokens
 from p2pnode.pipeline.closing import close_all, free, tell
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.hops import HopState, adopted
 from p2pnode.pipeline.inbox import Inbox
 from p2pnode.pipeline.line import Line
-from p2pnode.pipeline.roles import Ends, Forgot, Router, SessionLimits
+from p2pnode.pipeline.roles import Ends, Forgot, Router, SessionLimits, Unfollowed
 from p2pnode.pipeline.spares import keep_warm
 from p2pnode.pipeline.speculation import Drafter, Speculation
 from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
-from p2pnode.types import Chain, ModelSpec, Sampling, Tensor
-from p2pnode.wire.messages import SESSION_BYTES, Cut, Step
+from p2pnode.types import Chain, Chosen, Tensor
+from p2pnode.wire.messages import Cut, Result, Step
 from p2pnode.wire.pages import names_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class ChainSession:
@@ -47,19 +50,16 @@ class ChainSession:
         links: Links,
         tasks: Tasks,
         router: Router,
-        spec: ModelSpec,
         limits: SessionLimits,
-        sampling: Sampling,
-        prompt: list[int],
-        max_new_tokens: int,
+        terms: Terms,
+        token_ids: list[int],
         ends: Ends | None = None,
         drafter: Drafter | None = None,
-        page_key: bytes = b"",
     ) -> None:
         """tasks: owns the tasks that keep standbys and guess; drafter: None does not guess
-        page_key: shared by the sessions that may use each other's work (`wire.pages`)
+        token_ids: the prompt, and the answer as far as it is there
         """
-        self.line = Line(prompt)
+        self.line = Line(token_ids)
         self.hops: list[HopState] = []
         self.failovers = 0
         self.chain: Chain | None = None
@@ -68,15 +68,7 @@ class ChainSession:
         self._router = router
         self._limits = limits
         self._ends = ends
-        self._terms = Terms(
-            session=os.urandom(SESSION_BYTES),
-            spec=spec,
-            sampling=sampling,
-            max_tokens=len(prompt) + max_new_tokens,
-            has_local_ends=ends is not None,
-            page_key=page_key,
-            pages=names_of(page_key, prompt),
-        )
+        self._terms = terms
         self.num_cached = 0
         """Tokens of the prompt that the hops held when the session began."""
         self.kept_pages = b""
@@ -94,7 +86,9 @@ class ChainSession:
         self._chunk_tokens = limits.chunk_tokens
         self._epoch = 0
         self._helpers: list[asyncio.Task[None]] = []
-        self._num_given = len(prompt)
+        self._num_given = len(token_ids)
+        self._chosen: deque[Chosen] = deque()
+        """Known, and not returned yet."""
         self._has_run = False
 
     @property
@@ -125,25 +119,35 @@ class ChainSession:
 
     # --- the main loop: one call, one token
 
-    async def next_token(self) -> int:
+    async def next_token(self) -> Chosen:
         """The next token of the answer, after as many steps as that takes.
 
-        Raises NoChain when some layers have nobody left, PromptTooLong when there is no room.
+        Raises NoChain when some layers have nobody left, PromptTooLong when there is no room,
+        BadConstraint when the one that the caller has set cannot be followed any further.
         """
+        while not self._chosen:
+            self._learn(await self._ask(partial(next_tokens, ends=self._ends)))
+            self._start_helpers()
+        self._num_given += 1
+        return self._chosen.popleft()
+
+    async def mean(self) -> tuple[float, ...]:
+        """In a session that pools: the mean of all rows after the final norm. Raises NoChain."""
+        return await self._ask(mean_of)
+
+    async def _ask(self, read: Callable[[Result, Configuration], Awaitable[T]]) -> T:
+        """What the output of the last known token says; the chain is mended until it comes."""
         began = asyncio.get_running_loop().time()
-        while self._num_given == len(self.line.tokens):
+        while True:
             try:
                 self._make_way()
                 if self.inbox.is_broken:
                     await self._mend(began)
                 await self._feed()
                 result = await self._waiting.result(self._configuration)
-                self._learn(await next_tokens(result, self._configuration, self._ends))
-                self._start_helpers()
+                return await read(result, self._configuration)
             except PeerError as error:
                 self._blame(error)
-        self._num_given += 1
-        return self.line.tokens[self._num_given - 1]
 
     async def _feed(self) -> None:
         """Send the first hop every known token that it has not been sent, in chunks."""
@@ -171,10 +175,11 @@ class ChainSession:
         first.send(step)
         line.fly(entry.shape[0], asyncio.get_running_loop().time())
 
-    def _learn(self, token_ids: Sequence[int]) -> None:
+    def _learn(self, answered: Sequence[Chosen]) -> None:
         """Take in the next token, and those after it while the guesses for them were right."""
-        for token_id in token_ids:
-            is_right = self.line.confirm(token_id)
+        for chosen in answered:
+            is_right = self.line.confirm(chosen.token_id)
+            self._chosen.append(chosen)
             num_tokens = len(self.line.tokens)
             self._standbys.on_token(num_tokens)
             if self.speculation is not None:
@@ -203,6 +208,8 @@ class ChainSession:
         """Note a failure; the next turn of the loop mends the chain."""
         log.warning("hop failed: position=%d error=%s", len(self.line.tokens) - 1, error)
         self.inbox.is_broken = True
+        if isinstance(error, Unfollowed) and self._terms.sampling.constraint:
+            raise BadConstraint(str(error)) from error
         if isinstance(error, Forgot):
             return
         for state in self.hops:

@@ -62,7 +62,8 @@ class Admission:
             self._refuse(f"computes in {self._numerics}, not in {message.numerics[:40]}")
         if not self._layers.covers(message.layers):
             self._refuse(f"serves layers {self._layers}, not {message.layers}")
-        if message.sampling is not None and message.layers.stop != spec.num_layers:
+        has_ending = message.sampling is not None or message.pools
+        if has_ending and message.layers.stop != spec.num_layers:
             self._refuse(f"has no head for layers {message.layers}, so it cannot sample")
         if message.max_tokens > spec.max_positions:
             self._refuse(f"{spec.name} holds {spec.max_positions} tokens")

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from p2pnode.errors import ComputeFailed, P2PNodeError, PeerError, PeerMisbehaved
 from p2pnode.model.block import Block
+from p2pnode.model.constraint import CAUSE
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
@@ -69,6 +70,7 @@ class Handler:
     ) -> None:
         for session in list(self.sessions.values()):
             self.places.free(session)
+        self.places.close_thread()
         await self._requests.__aexit__(kind, error, trace)
 
     async def run(self, links: Links) -> None:
@@ -200,7 +202,7 @@ class Handler:
             if session.next is None or session.next.is_open:
                 self._pass(session, session.unsent(self._limits.chunk_tokens))
             self._pass(session, session.hedged())
-        elif output is not None and (output.token_ids or output.hidden is not None):
+        elif output is not None and (output.chosen or output.hidden is not None):
             session.hedged_at = None
             reply(session.client, replies.result(session, output))
 
@@ -214,13 +216,14 @@ class Handler:
 
     def _failed(self, job: Job, error: ComputeFailed) -> None:
         session = job.session
-        self._worker.tally.failed(error.cause, asyncio.get_running_loop().time())
+        if error.cause != CAUSE:  # which is its client's doing
+            self._worker.tally.failed(error.cause, asyncio.get_running_loop().time())
         if job.is_void:
             return
         session.fail(job)
         log.warning("step failed: layers=%s error=%s", session.layers, error)
-        is_input = error.cause == "input"
-        kind, blamed = ("input", session.previous) if is_input else ("compute", None)
+        kind = error.cause if error.cause in ("input", CAUSE) else "compute"
+        blamed = session.previous if kind == "input" else None
         reply(session.client, replies.fault(session, kind, str(error), blamed))
         if error.cause == "out-of-memory":
             self.places.free(session)  # its memory is what the others need

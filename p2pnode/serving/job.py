@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from p2pnode.serving.journal import rows
-from p2pnode.types import PeerId, Tensor
+from p2pnode.types import Chosen, PeerId, Tensor
 
 if TYPE_CHECKING:
     from p2pnode.model.block import Block
@@ -81,15 +81,27 @@ class Job:
 
 @dataclass(slots=True)
 class Output:
-    """What a job made: hidden [tokens, hidden_size], or sampled ids from ``position`` on."""
+    """What a job made: hidden [tokens, hidden_size], or tokens from ``position`` on; or a mean.
+
+    A mean is of all rows up to there, [hidden_size].
+    """
 
     position: int
     hidden: Tensor | None = None
-    token_ids: tuple[int, ...] = ()
+    chosen: tuple[Chosen, ...] = ()
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Of what was chosen."""
+        return tuple([each.token_id for each in self.chosen])
 
     def cut(self, stop: int) -> None:
         """Leave out the positions from ``stop`` on."""
         num_rows = max(0, stop - self.position)
-        self.token_ids = self.token_ids[:num_rows]
-        if self.hidden is not None and num_rows < self.hidden.shape[0]:
+        self.chosen = self.chosen[:num_rows]
+        if (
+            self.hidden is not None
+            and len(self.hidden.shape) == 2
+            and num_rows < self.hidden.shape[0]
+        ):
             self.hidden = rows(self.hidden, 0, num_rows) if num_rows else None

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from p2pnode.errors import PeerError, PeerLost, PeerRefused
+from p2pnode.errors import BadConstraint, ModelFilesError, PeerError, PeerLost, PeerRefused
 from p2pnode.model.block import Block
+from p2pnode.model.chooser import Chooser
+from p2pnode.model.constraint import Constraints
+from p2pnode.model.mean import Mean
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
@@ -61,6 +64,7 @@ class Places:
         self._on_event = on_event
         self._worker = worker
         self._prefixes = Prefixes()
+        self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
 
     async def open(self, link: Link, message: Open) -> None:
@@ -70,18 +74,23 @@ class Places:
             "layer": message.layers.start,
             "epoch": message.epoch,
         }
+        session = None
         try:
             session = self._admit(link, message)
             self.sessions[session.key] = session
             self._on_event("session_opened", session)
+            session.chooser = await self._chooser(message)
             session.next = await self.next_link(message)
             await self._begin(session, message.pages)
         except PeerRefused as refused:
+            if session is not None:
+                self.free(session)
             reason, retry_after_s = str(refused), refused.retry_after_s
             reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
         except PeerError as error:
-            self.free(session)
-            reply(link, replies.fault(session, "unreachable", str(error), message.next))
+            if session is not None:
+                self.free(session)
+                reply(link, replies.fault(session, "unreachable", str(error), message.next))
         else:
             self._protect()
             if not session.is_closed:
@@ -114,11 +123,23 @@ class Places:
             previous=message.previous,
             next=None,
             send_from=message.send_from,
-            sampling=message.sampling,
             token_ids=ids_of(message.token_ids),
             cache=cache,
+            mean=Mean() if message.pools else None,
             active_at=asyncio.get_running_loop().time(),
         )
+
+    async def _chooser(self, message: Open) -> Chooser | None:
+        """What chooses the session's tokens; raises PeerRefused for a constraint that it cannot."""
+        sampling, constraint = message.sampling, None
+        if sampling is None:
+            return None
+        if sampling.constraint:
+            try:
+                constraint = await self._constraints.compile(sampling.constraint)
+            except (BadConstraint, ModelFilesError) as error:
+                raise PeerRefused(self.links.peer, str(error)) from error
+        return Chooser(sampling, num_prompt=message.num_prompt, constraint=constraint)
 
     async def _begin(self, session: HopSession, pages: bytes) -> None:
         """Take over what an earlier session of the client has computed of these pages."""
@@ -177,6 +198,10 @@ class Places:
                 held, now = self._admission.bytes_of(session), asyncio.get_running_loop().time()
                 self._prefixes.keep(session, message.pages, num_bytes=held, now=now)
             reply(link, replies.closed(session))
+
+    def close_thread(self) -> None:
+        """Compile no more constraints."""
+        self._constraints.close()
 
     def free_memory(self) -> None:
         """Forget what is only kept for later."""

@@ -7,6 +7,7 @@ from typing import Any
 from p2pnode.serving.job import Output
 from p2pnode.serving.session import HopSession
 from p2pnode.types import PeerId
+from p2pnode.wire import logprobs
 from p2pnode.wire.messages import Closed, Fault, Progress, Reroute, Result, Step
 
 
@@ -20,6 +21,7 @@ def result(session: HopSession, output: Output) -> Result:
         position=output.position,
         token_ids=output.token_ids,
         hidden=output.hidden,
+        logprobs=logprobs.pack(output.chosen),
     )
 
 

@@ -24,12 +24,14 @@ from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.link import Link
 from p2pnode.serving.job import Job, Output
 from p2pnode.serving.journal import Journal
-from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
+from p2pnode.types import LayerRange, PeerId, Tensor
 from p2pnode.wire.messages import Reroute, Step
 
 if TYPE_CHECKING:
     from p2pnode.model.block import Block
     from p2pnode.model.cache import KVCache
+    from p2pnode.model.chooser import Chooser
+    from p2pnode.model.mean import Mean
 
 Key = tuple[bytes, int]
 """(session id, first layer): names one hop of one session."""
@@ -63,10 +65,13 @@ class HopSession:
     """None: the client, also where it carries outputs on to the next hop. A lost next hop stays
     here, closed, until a `Reroute`."""
     send_from: int
-    sampling: Sampling | None
     token_ids: list[int]
     """Tokens so far, on the last hop; read and written by the compute thread only."""
     cache: KVCache
+    chooser: Chooser | None = None
+    """On the last hop: what chooses tokens, where the client does not do it."""
+    mean: Mean | None = None
+    """On the last hop: of all rows, for a client that wants that and no token."""
     cursor: int = 0
     """The first position that the next hop has not been sent; never below ``send_from``."""
     accepted: int = 0

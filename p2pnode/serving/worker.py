@@ -14,16 +14,15 @@ from typing import Self
 from p2pnode.errors import ComputeFailed
 from p2pnode.model.block import Work
 from p2pnode.model.device import is_out_of_memory, release_memory
-from p2pnode.model.sampler import sample
-from p2pnode.model.tensor import TorchTensor, from_torch, is_finite, to_torch
+from p2pnode.model.tensor import from_torch, to_torch
+from p2pnode.serving.endings import Outcome as Outcome
+from p2pnode.serving.endings import endings, not_finite
 from p2pnode.serving.job import Job, Output
 from p2pnode.serving.journal import rows
 from p2pnode.serving.scheduler import Scheduler
-from p2pnode.serving.session import HopSession
 from p2pnode.serving.tally import Tally
-from p2pnode.types import Sampling, Tensor
+from p2pnode.types import Tensor
 
-Outcome = Output | ComputeFailed
 OnDone = Callable[[Job, Outcome, float, float], None]
 """Called on the loop with the job, what it made, its queue time and its compute time (seconds)."""
 
@@ -110,9 +109,9 @@ class Worker:
         ]
         outs = block.forward(work)
         if batch[0].session.ends_chain:
-            return _ends(batch, work, outs)
+            return endings(batch, work, outs)
         return [
-            Output(job.position, from_torch(hidden)) if part.is_finite else _not_finite(job, part)
+            Output(job.position, from_torch(hidden)) if part.is_finite else not_finite(job, part)
             for job, part, hidden in zip(batch, work, outs, strict=True)
         ]
 
@@ -129,44 +128,3 @@ def _failure(error: Exception) -> ComputeFailed:
         release_memory()
         return ComputeFailed("out of memory in mid-step; the session was dropped", "out-of-memory")
     return ComputeFailed(f"step failed on the device: {str(error)[:200]}")
-
-
-def _not_finite(job: Job, part: Work) -> ComputeFailed:
-    whose = "input" if not is_finite(part.entry) else "output"
-    return ComputeFailed(f"{whose} of layers {job.session.layers} is not finite", whose)
-
-
-def _ends(batch: list[Job], work: list[Work], outs: list[TorchTensor]) -> list[Outcome]:
-    """The last hop's outputs from [tokens, hidden_size] of each: only what clients wait for."""
-    starts = [job.send_from for job in batch]
-    wanted = {
-        index: hidden[start - job.position :]
-        for index, (job, start, hidden) in enumerate(zip(batch, starts, outs, strict=True))
-        if start - job.position < len(hidden) and work[index].is_finite
-    }
-    sampled = [index for index in wanted if batch[index].session.sampling is not None]
-    logits = batch[0].session.block.logits_of([wanted[index] for index in sampled])
-    rows_of = dict(zip(sampled, logits, strict=True))
-    outcomes: list[Outcome] = []
-    for index, (job, start) in enumerate(zip(batch, starts, strict=True)):
-        if not work[index].is_finite:
-            outcomes.append(_not_finite(job, work[index]))
-        elif index in rows_of:
-            outcomes.append(_sampled(job.session, start, rows_of[index]))
-        else:
-            outcomes.append(Output(start, from_torch(wanted[index]) if index in wanted else None))
-    return outcomes
-
-
-def _sampled(session: HopSession, start: int, logits: TorchTensor) -> Output:
-    """The tokens after those at ``start`` and on; logits: [tokens, vocab_size]."""
-    sampling = session.sampling or Sampling()
-    made = []
-    for index, row in enumerate(logits):
-        position = start + index + 1
-        known = session.token_ids[:position]
-        token_id = sample(row, sampling, position=position, token_ids=known)
-        if sampling.needs_tokens:
-            session.token_ids[position:] = [token_id]
-        made.append(token_id)
-    return Output(start, token_ids=tuple(made))

@@ -25,7 +25,7 @@ from p2pnode.types import DTYPE_BYTES, Tensor
 from p2pnode.wire.coding import CODINGS
 from p2pnode.wire.fields import Reader, Writer, reader, writer
 
-MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def message(name: str) -> Callable[[type[T]], type[T]]:
 
 def register_kind(name: str, cls: type) -> None:
     """Register a dataclass that lives elsewhere (an `Announcement`) under a kind of its own."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = [field.name for field in dataclasses.fields(cls)]
     tensors = [field for field in fields if hints[field] in (Tensor, Tensor | None)]
     if name in _KINDS or len(tensors) > 1:

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from p2pnode.sampling import AtMost
 from p2pnode.types import LayerRange, PeerId, Tensor
 from p2pnode.wire.coding import CODINGS
 
@@ -22,25 +23,44 @@ Writer = Callable[[Any], Any]
 
 
 def reader(hint: Any) -> Reader:
-    """What turns msgpack's value into a field of that type; it raises ValueError, TypeError."""
+    """What turns msgpack's value into a field of that type; it raises ValueError, TypeError.
+
+    ``Annotated[..., AtMost(n)]`` sets another limit than the usual one.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        limit = next(each.num for each in hint.__metadata__ if isinstance(each, AtMost))
+        return _limited_reader(args[0], limit)
     if origin in (typing.Union, types.UnionType):
         inner = reader(next(arg for arg in args if arg is not types.NoneType))
         return lambda value: None if value is None else inner(value)
+    if origin is tuple and args[-1] is not Ellipsis:
+        return functools.partial(_read_parts, [reader(arg) for arg in args])
     if origin is tuple:
         return functools.partial(_read_items, reader(args[0]))
     if dataclasses.is_dataclass(hint) and hint not in (Tensor, LayerRange):
-        hints = typing.get_type_hints(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
         readers = {f.name: reader(hints[f.name]) for f in dataclasses.fields(hint)}
         return functools.partial(_read_nested, hint, readers)
     return _SIMPLE[hint]
 
 
+def _limited_reader(hint: Any, limit: int) -> Reader:
+    if typing.get_origin(hint) is tuple:
+        read = reader(typing.get_args(hint)[0])
+        return functools.partial(_read_items, read, max_items=limit)
+    return functools.partial(_read_str if hint is str else _read_bytes, max_bytes=limit)
+
+
 def writer(hint: Any) -> Writer | None:
     """What turns a field of that type into msgpack's value; None: it is one already."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return writer(args[0])
     if origin in (typing.Union, types.UnionType):
         return writer(next(arg for arg in args if arg is not types.NoneType))
+    if origin is tuple and args[-1] is not Ellipsis:
+        return list  # of plain values
     if origin is tuple:
         inner = writer(args[0])
         return list if inner is None else lambda items: [inner(item) for item in items]
@@ -69,10 +89,16 @@ def _read_nested(cls: Any, readers: dict[str, Reader], value: Any) -> Any:
     return cls(**{field: read(value[field]) for field, read in readers.items()})
 
 
-def _read_items(read: Reader, value: Any) -> tuple[Any, ...]:
-    if type(value) is not list or len(value) > MAX_ITEMS:
-        raise ValueError(f"is not a list of at most {MAX_ITEMS} items")
+def _read_items(read: Reader, value: Any, max_items: int = MAX_ITEMS) -> tuple[Any, ...]:
+    if type(value) is not list or len(value) > max_items:
+        raise ValueError(f"is not a list of at most {max_items} items")
     return tuple([read(item) for item in value])
+
+
+def _read_parts(reads: list[Reader], value: Any) -> tuple[Any, ...]:
+    if type(value) is not list or len(value) != len(reads):
+        raise ValueError(f"is not a list of {len(reads)} items")
+    return tuple([read(item) for read, item in zip(reads, value, strict=True)])
 
 
 def _read_int(value: Any) -> int:
@@ -93,15 +119,15 @@ def _read_bool(value: Any) -> bool:
     return value
 
 
-def _read_str(value: Any) -> str:
-    if type(value) is not str or len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise ValueError(f"is not a text of at most {MAX_TEXT_BYTES} bytes")
+def _read_str(value: Any, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    if type(value) is not str or len(value.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise ValueError(f"is not a text of at most {max_bytes} bytes")
     return value
 
 
-def _read_bytes(value: Any) -> bytes:
-    if type(value) is not bytes or len(value) > MAX_TEXT_BYTES:
-        raise ValueError(f"is not at most {MAX_TEXT_BYTES} bytes")
+def _read_bytes(value: Any, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    if type(value) is not bytes or len(value) > max_bytes:
+        raise ValueError(f"is not at most {max_bytes} bytes")
     return value
 
 

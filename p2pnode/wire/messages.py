@@ -15,10 +15,18 @@ for.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from p2pnode.sampling import AtMost
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
 from p2pnode.wire.checks import SESSION_BYTES as SESSION_BYTES
 from p2pnode.wire.checks import check_pages, check_session, check_token_ids
 from p2pnode.wire.codec import message
+from p2pnode.wire.logprobs import MAX_LOGPROBS_BYTES
+from p2pnode.wire.notices import Draining as Draining
+from p2pnode.wire.notices import Ping as Ping
+from p2pnode.wire.notices import Pong as Pong
+from p2pnode.wire.notices import Warm as Warm
 
 PROTOCOL_VERSION = 1
 CHAIN = "/p2pnode/chain/1"
@@ -26,7 +34,7 @@ CHAIN = "/p2pnode/chain/1"
 CONTROL = "/p2pnode/control/1"
 """Traffic class of small frames that must never wait behind tensors: heartbeats, address book."""
 
-FAULT_KINDS = ("unreachable", "gap", "compute", "input", "unknown", "closed")
+FAULT_KINDS = ("unreachable", "gap", "compute", "input", "constraint", "unknown", "closed")
 
 
 @message("hello")
@@ -64,9 +72,15 @@ class Open:
     pages: bytes = b""
     """Names of the prompt's pages (`wire.pages`): begin behind those that you have computed for an
     earlier session of mine."""
+    num_prompt: int = 0
+    """Where the answer begins, for what sampling does with its tokens."""
+    pools: bool = False
+    """To the last hop: answer nothing but the mean of all rows after the final norm."""
 
     def __post_init__(self) -> None:
         check_session(self.session)
+        if self.pools and self.sampling is not None:
+            raise ValueError("open.pools and open.sampling exclude each other")
         check_pages(self.pages)
         if not self.layers:
             raise ValueError("open.layers is empty")
@@ -145,7 +159,9 @@ class Result:
     token_ids: tuple[int, ...]
     """One per position; empty when the client keeps the head."""
     hidden: Tensor | None
-    """[tokens, hidden_size] for a client that keeps the head."""
+    """[tokens, hidden_size] for a client that keeps the head; float32 [hidden_size]: a mean."""
+    logprobs: Annotated[bytes, AtMost(MAX_LOGPROBS_BYTES)] = b""
+    """Of the tokens, where sampling asks for them (`wire.logprobs`)."""
 
 
 @message("progress")
@@ -228,22 +244,6 @@ class Hedge:
     position: int
 
 
-@message("warm")
-class Warm:
-    """Client to node: be connected to that peer; a session of mine may soon need it."""
-
-    peer: PeerId
-    addresses: tuple[str, ...]
-
-
-@message("draining")
-class Draining:
-    """Node to the clients of its sessions: I leave; move your sessions, I serve until then."""
-
-    within_s: float
-    """When the node will be gone."""
-
-
 @message("fault")
 class Fault:
     """Hop to client: I cannot go on with this session, and why."""
@@ -284,17 +284,3 @@ class Closed:
     num_steps: int
     queue_s: float
     compute_s: float
-
-
-@message("ping")
-class Ping:
-    """Heartbeat of the control stream; answered at once."""
-
-    number: int
-
-
-@message("pong")
-class Pong:
-    """The answer to the ping of that number."""
-
-    number: int

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from p2pnode.errors import ComputeFailed
-from p2pnode.model.sampler import gumbel_noise, sample
+from p2pnode.model.chooser import Chooser
+from p2pnode.model.sampler import LEAST_LOGPROB, gumbel_noise, sample, with_logprobs
 from p2pnode.types import Sampling
 
 
@@ -29,8 +30,8 @@ def random_logits(seed: int, vocab_size: int = 200) -> torch.Tensor:
     return torch.randn(vocab_size, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def chosen(logits: torch.Tensor, sampling: Sampling, draws: int, **more: list[int]) -> list[int]:
-    return [sample(logits, sampling, position=n, **more) for n in range(draws)]
+def chosen(logits: torch.Tensor, sampling: Sampling, draws: int) -> list[int]:
+    return [sample(logits, sampling, position=n) for n in range(draws)]
 
 
 def test_greedy_takes_the_lowest_id_of_the_best() -> None:
@@ -239,3 +240,66 @@ def test_other_element_types_are_taken(dtype: torch.dtype) -> None:
     logits = torch.tensor([0.0, 40.0, 1.0], dtype=dtype)
     for sampling in (Sampling(), Sampling(temperature=0.1)):
         assert sample(logits, sampling, position=0) == 1
+
+
+def test_presence_and_frequency_count_the_answer_and_not_the_prompt() -> None:
+    logits = torch.tensor([9.0, 8.9, 8.0, 1.0])
+    once = Sampling(presence_penalty=0.5)
+    assert sample(logits, once, position=3, token_ids=[0, 0, 0], num_prompt=3) == 0
+    assert sample(logits, once, position=3, token_ids=[3, 0, 0], num_prompt=1) == 1
+    often = Sampling(frequency_penalty=0.5)
+    assert sample(logits, often, position=4, token_ids=[3, 0, 1, 1], num_prompt=1) == 0
+    assert sample(logits, often, position=6, token_ids=[3, 0, 0, 1, 1, 1], num_prompt=1) == 0
+    assert sample(logits, often, position=7, token_ids=[3, 0, 0, 0, 1, 1, 1], num_prompt=1) == 2
+    wanted = Sampling(presence_penalty=-2.0, frequency_penalty=-2.0)
+    assert sample(logits, wanted, position=3, token_ids=[3, 3, 3], num_prompt=1) == 0
+    assert sample(logits, wanted, position=4, token_ids=[0, 3, 3, 3], num_prompt=1) == 0
+    assert sample(logits, wanted, position=5, token_ids=[3, 3, 3, 3, 3], num_prompt=0) == 3
+
+
+def test_a_bias_makes_a_token_likely_or_rules_it_out() -> None:
+    logits = random_logits(2)
+    best = int(logits.argmax())
+    assert sample(logits, Sampling(logit_bias=((7, 100.0),)), position=0) == 7
+    assert sample(logits, Sampling(logit_bias=((best, -100.0),)), position=0) != best
+    assert sample(logits, Sampling(logit_bias=((5000, 100.0),)), position=0) == best
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=2.0, top_p=0.9, seed=3)])
+def test_only_what_is_allowed_is_chosen(sampling: Sampling) -> None:
+    logits = random_logits(5)
+    for allowed_ids in ([3], [0, 199], [17, 18, 150]):
+        allowed = np.zeros(200, np.bool_)
+        allowed[allowed_ids] = True
+        kept = torch.full((200,), -math.inf)
+        kept[allowed_ids] = logits[allowed_ids]
+        for position in range(20):
+            token = sample(logits, sampling, position=position, allowed=allowed)
+            assert token == sample(kept, sampling, position=position)
+    longer, shorter = np.ones(256, np.bool_), np.zeros(64, np.bool_)
+    shorter[9] = True
+    assert sample(logits, Sampling(), position=0, allowed=longer) == int(logits.argmax())
+    assert sample(logits, sampling, position=0, allowed=shorter) == 9
+
+
+def test_the_same_distribution_whatever_is_told_of_it() -> None:
+    logits = random_logits(6)
+    quiet = Sampling(temperature=0.8, seed=2)
+    told = Sampling(temperature=0.8, seed=2, num_logprobs=5)
+    chooser = Chooser(told, num_prompt=0)
+    for position in range(50):
+        chosen = chooser.choose(logits, position=position)
+        assert chosen.token_id == sample(logits, quiet, position=position)
+        assert len(chosen.top) == 5
+
+
+def test_logprobs_are_of_the_logits_as_they_are() -> None:
+    logits = torch.tensor([1.0, 3.0, 3.0, -math.inf, 2.0])
+    expected = logits.log_softmax(0).tolist()
+    chosen = with_logprobs(logits, 4, 3)
+    assert chosen.logprob == pytest.approx(expected[4], abs=1e-6)
+    assert [token_id for token_id, _ in chosen.top] == [1, 2, 4]
+    assert with_logprobs(logits, 1, 0).top == ()
+    everything = with_logprobs(logits, 1, 20).top
+    assert [token_id for token_id, _ in everything] == [1, 2, 4, 0, 3]
+    assert everything[-1][1] == LEAST_LOGPROB

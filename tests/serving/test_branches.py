@@ -50,7 +50,6 @@ def hop(start: int, previous: PeerId | None) -> HopSession:
         "previous": previous,
         "next": FakeLink(AFTER),
         "send_from": 0,
-        "sampling": None,
         "token_ids": [],
         "cache": None,
     }

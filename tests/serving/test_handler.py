@@ -61,7 +61,6 @@ def handler_with(client: Any, following: Any) -> tuple[Handler, HopSession, list
         previous=None,
         next=following,
         send_from=0,
-        sampling=None,
         token_ids=[],
         cache=nothing,
     )

@@ -49,7 +49,6 @@ def session(**changes: Any) -> HopSession:
         "previous": BEFORE,
         "next": FakeLink(AFTER),
         "send_from": 0,
-        "sampling": None,
         "token_ids": [],
         "cache": None,
     }

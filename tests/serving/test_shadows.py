@@ -111,7 +111,7 @@ async def test_who_has_all_or_can_have_no_more_is_not_looked_after() -> None:
     CountingSession.num_looks = 0
     plain = session(max_tokens=100)
     fields = ("id", "block", "epoch", "max_tokens", "client", "previous", "next", "send_from")
-    values = {name: getattr(plain, name) for name in (*fields, "sampling", "token_ids", "cache")}
+    values = {name: getattr(plain, name) for name in (*fields, "token_ids", "cache")}
     hop, link = CountingSession(**values), NotingLink()
     async with running() as shadows:
         shadowed(shadows, hop, link)

@@ -14,6 +14,7 @@ import pytest
 
 from p2pnode.errors import ComputeFailed
 from p2pnode.model.block import Block
+from p2pnode.model.chooser import Chooser
 from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.net.memory import fake_peer_id
@@ -54,7 +55,7 @@ def session(block: Block, *, is_last: bool = False, max_tokens: int = 256) -> Ho
         previous=None,
         next=None if is_last else FakeLink(),  # type: ignore[arg-type]
         send_from=0,
-        sampling=Sampling() if is_last else None,
+        chooser=Chooser(Sampling(), num_prompt=0) if is_last else None,
         token_ids=[],
         cache=block.new_cache(max_tokens),
     )

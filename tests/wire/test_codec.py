@@ -32,7 +32,13 @@ OPEN = Open(
     next=PEER,
     next_addresses=("/ip4/127.0.0.1/tcp/4001",),
     send_from=0,
-    sampling=Sampling(temperature=0.5, seed=3),
+    sampling=Sampling(
+        temperature=0.5,
+        seed=3,
+        logit_bias=((7, -1.5), (9, 2.0)),
+        num_logprobs=4,
+        constraint='{"type": "object"}',
+    ),
     token_ids=Tensor("int64", (2,), bytes(16)),
 )
 
@@ -41,6 +47,12 @@ def changed(message: object, **fields: Any) -> bytes:
     """The header of a message with some fields replaced on the wire."""
     header = msgpack.unpackb(encode(message)[0])
     return bytes(msgpack.packb({**header, **fields}))
+
+
+def sampled(**fields: Any) -> bytes:
+    """The header of an `Open` with other sampling parameters on the wire."""
+    sampling = msgpack.unpackb(encode(OPEN)[0])["sampling"]
+    return changed(OPEN, sampling={**sampling, **fields})
 
 
 @pytest.mark.parametrize("message", [STEP, OPEN, Ping(number=2)])
@@ -81,6 +93,18 @@ def test_the_tensor_is_not_copied_into_the_header() -> None:
         (changed(OPEN, next_addresses=["a"] * 65), "open.next_addresses"),
         (changed(OPEN, fingerprint="f" * 2049), "open.fingerprint"),
         (changed(OPEN, sampling={"temperature": 0.0}), "open.sampling"),
+        (sampled(logit_bias=[[5, 1]]), "open.sampling"),
+        (sampled(logit_bias=[[5, 1.0, 2.0]]), "open.sampling"),
+        (sampled(logit_bias=[[5, 101.0]]), "open.sampling"),
+        (sampled(logit_bias=[[5, 1.0]] * 2), "open.sampling"),
+        (sampled(logit_bias=[[n, 1.0] for n in range(301)]), "at most 300"),
+        (sampled(presence_penalty=3.0), "open.sampling"),
+        (sampled(num_logprobs=True), "open.sampling"),
+        (sampled(num_logprobs=21), "open.sampling"),
+        (sampled(constraint="x" * 16385), "at most 16384 bytes"),
+        (sampled(constraint=None), "open.sampling"),
+        (changed(OPEN, num_prompt=-1), "open.num_prompt"),
+        (changed(OPEN, pools=1), "open.pools"),
         (b"", "not msgpack"),
         (b"\xc1", "not msgpack"),
         (encode(STEP)[0] + b"\0", "not msgpack"),
@@ -116,9 +140,45 @@ def test_a_fault_of_an_unknown_kind_is_refused() -> None:
         decode(changed(fault, fault="boom"))
 
 
+def test_a_hop_is_asked_for_tokens_or_for_their_mean() -> None:
+    with pytest.raises(WireError, match="exclude each other"):
+        decode(changed(OPEN, pools=True), bytes(16))
+
+
+def test_the_largest_request_fits_into_a_header() -> None:
+    largest = Sampling(
+        logit_bias=tuple(((1 << 31) - 1 - n, -99.5) for n in range(300)),
+        constraint="ä" * 8192,
+    )
+    pages, addresses = bytes(2048), ("/ip4/203.0.113.7/udp/4001/quic-v1" * 2,) * 16
+    asked = dataclasses.replace(OPEN, sampling=largest, pages=pages, next_addresses=addresses)
+    header, body = encode(asked)
+    assert decode(header, body) == asked
+
+
+sampling_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 40), 1 << 63),
+    st.floats(),
+    st.text(max_size=20),
+    st.lists(st.lists(st.one_of(st.integers(-5, 1 << 40), st.floats()), max_size=3), max_size=4),
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Sampling.__annotations__)), sampling_values))
+def test_sampling_is_read_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        header = sampled(**fields)
+        asked = decode(header, bytes(16))
+    except WireError:
+        return
+    assert msgpack.unpackb(encode(asked)[0]) == msgpack.unpackb(header)
+
+
 def test_a_header_longer_than_the_limit_is_not_sent() -> None:
     with pytest.raises(WireError, match="at most"):
-        encode(dataclasses.replace(OPEN, next_addresses=("x" * 2048,) * 9))
+        encode(dataclasses.replace(OPEN, next_addresses=("x" * 2048,) * 17))
 
 
 @given(st.binary(max_size=300), st.binary(max_size=40))

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from p2pnode.client.client import Client
+from p2pnode.client.request import Request
 from p2pnode.client.router import SwarmRouter
 from p2pnode.pipeline.configure import int64
 from p2pnode.pipeline.policy import Policy
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
-from p2pnode.types import Chain, Sampling
+from p2pnode.types import Chain, Chosen
 
 
 @dataclass(slots=True, eq=False)
@@ -65,13 +66,13 @@ class MeasuringSession(ChainSession):
         line.guesses += await self.drafter.draft(line.tokens, [], num)
         self._send(int64([line.tokens[-1], *line.guesses]))
 
-    def _learn(self, token_ids: Sequence[int]) -> None:
+    def _learn(self, answered: Sequence[Chosen]) -> None:
         if self.policy is not None:
-            for guess, token_id in zip(self.line.guesses, token_ids, strict=False):
-                self.policy.told(is_right=guess == token_id)
-                if guess != token_id:
+            for guess, chosen in zip(self.line.guesses, answered, strict=False):
+                self.policy.told(is_right=guess == chosen.token_id)
+                if guess != chosen.token_id:
                     break
-        super()._learn(token_ids)
+        super()._learn(answered)
 
     @property
     def _has_answered(self) -> bool:
@@ -91,14 +92,12 @@ class MeasuringClient(Client):
     def _session(
         self,
         router: SwarmRouter,
-        prompt: list[int],
-        max_tokens: int,
-        sampling: Sampling,
+        request: Request,
         drafter: Drafter | None,
     ) -> ChainSession:
         told = drafter if isinstance(drafter, Told) else None
         waits = told is not None and told.window > 0
-        session = super()._session(router, prompt, max_tokens, sampling, None if waits else drafter)
+        session = super()._session(router, request, None if waits else drafter)
         if isinstance(session, MeasuringSession):
             session.is_mediated = self._is_mediated
             session.fixed_chunk_tokens = self._chunk_tokens

@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 
 from p2pnode.client.events import ChainChosen, Done, Token
+from p2pnode.client.request import Request
 from p2pnode.config import ClientConfig, SwarmConfig, home
 from p2pnode.errors import P2PNodeError
 from p2pnode.lab.oracle import Oracle
@@ -149,7 +150,9 @@ class Worker:
                         say("done", id=command.id, **_sums(event, drafter))
 
     def _drafter(self, command: Generate, sampling: Sampling) -> Told | None:
-        options, drafter = command.oracle, self._client.model.drafter(sampling)
+        prompt_ids, options = list(command.prompt_ids), command.oracle
+        request = Request(prompt_ids=prompt_ids, max_tokens=command.max_tokens, sampling=sampling)
+        drafter = self._client.model.drafter(request)
         if options.line:
             token_s = options.token_ms / 1e3
             drafter = Oracle(options.line, options.share, token_s=token_s, seed=options.seed)
