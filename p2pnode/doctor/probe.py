@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import statistics
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from p2pnode.errors import NoChain, P2PNodeError, PeerError, PromptTooLong
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
+from p2pnode.pipeline.configure import Terms
 from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.swarm.network import Joined
@@ -30,7 +32,7 @@ from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks
 from p2pnode.types import Hop, ModelSpec, PeerHealth, PeerId, Sampling, SwarmView
 from p2pnode.version import SOFTWARE
-from p2pnode.wire.messages import Progress
+from p2pnode.wire.messages import SESSION_BYTES, Progress
 
 log = logging.getLogger(__name__)
 
@@ -213,11 +215,16 @@ class Probe:
             links=self._links,
             tasks=self._tasks,
             router=self._router(spec),
-            spec=spec,
             limits=LIMITS,
-            sampling=Sampling(),
-            prompt=prompt,
-            max_new_tokens=ROUND_TOKENS,
+            terms=Terms(
+                session=os.urandom(SESSION_BYTES),
+                spec=spec,
+                sampling=Sampling(),
+                max_tokens=len(prompt) + ROUND_TOKENS,
+                has_local_ends=False,
+                num_prompt=len(prompt),
+            ),
+            token_ids=prompt,
         )
         this = Round(prompt_tokens=len(prompt), began_at=self._clock())
         self.rounds.append(this)
