@@ -100,7 +100,15 @@ class NoChain(P2PNodeError):
 
 
 class JoinFailed(P2PNodeError):
-    """No bootstrap peer answered."""
+    """No bootstrap peer answered; ``tried`` says of each why."""
+
+    def __init__(self, what: str = "", tried: tuple[P2PNodeError, ...] = ()) -> None:
+        super().__init__(what)
+        self.tried = tried
+
+
+class ClockSkew(JoinFailed):
+    """Two clocks differ too much for records to be believed."""
 
 
 class NotMember(JoinFailed):

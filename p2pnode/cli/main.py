@@ -29,6 +29,7 @@ from p2pnode.cli import (
     chat,
     completion,
     demo,
+    doctor,
     gateway,
     generate,
     keys,
@@ -91,6 +92,7 @@ app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
 app.command()(top.top)
+app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(swarm.app, name="swarm")
 app.add_typer(model.app, name="model")

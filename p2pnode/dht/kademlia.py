@@ -30,7 +30,7 @@ from p2pnode.dht.records import (
     subkey_of,
 )
 from p2pnode.dht.search import MAX_CANDIDATES, Search
-from p2pnode.errors import BadRecord, DaemonDied, JoinFailed, P2PNodeError
+from p2pnode.errors import BadRecord, ClockSkew, DaemonDied, JoinFailed, P2PNodeError
 from p2pnode.net.transport import Transport
 from p2pnode.tasks import Tasks
 from p2pnode.types import Announcement, PeerId
@@ -54,10 +54,6 @@ class DaemonTransport(Transport, Protocol):
     def p2p(self) -> P2P:
         """Hivemind's handle on the daemon."""
         ...
-
-
-class ClockSkew(JoinFailed):
-    """Two clocks differ too much for records to be believed."""
 
 
 class KademliaDirectory:

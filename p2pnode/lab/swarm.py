@@ -224,14 +224,22 @@ class LocalSwarm:
 
     def client(self, **options: Any) -> Client:
         """A client of this swarm, to be entered with ``async with``."""
-        identity = fake_identity(FIRST_CLIENT + len(self.client_peers))
-        self.client_peers.append(identity.peer)
+        identity = self._next_client()
         config = _config(ClientConfig, self._config)
         member = LabMember(self, identity)
         client = Client(model=str(self.folder), config=config, network=member, **options)
         # Which of several equal peers it takes must be the same in each run.
         client._experience.rng = random.Random(f"{self._seed}/{identity.peer}")
         return client
+
+    def guest(self) -> LabMember:
+        """The network of someone who asks and serves nothing, for another program than `Client`."""
+        return LabMember(self, self._next_client())
+
+    def _next_client(self) -> Identity:
+        identity = fake_identity(FIRST_CLIENT + len(self.client_peers))
+        self.client_peers.append(identity.peer)
+        return identity
 
 
 def lab_figures(block: Block, latency_s: float, *, capacity_tokens: int = 1 << 16) -> Figures:

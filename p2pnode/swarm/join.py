@@ -13,14 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
-from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
+from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, save_peers
+from p2pnode.errors import JoinFailed, LocalError, P2PNodeError
 from p2pnode.swarm.refusals import raise_not_member
-from p2pnode.swarm.running import running_addresses
+from p2pnode.swarm.sources import JoinSources, add
 from p2pnode.types import PeerId
 
 log = logging.getLogger(__name__)
@@ -36,6 +34,7 @@ SAVE_INTERVAL_S = 60.0
 MAX_CANDIDATES = 128
 
 
+@runtime_checkable
 class Meeting(Protocol):
     """What joining needs of a directory."""
 
@@ -55,30 +54,6 @@ class Meeting(Protocol):
     async def explore(self) -> None:
         """Find the nodes around us; raises JoinFailed when it takes too long."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JoinSources:
-    """Where to look for a swarm."""
-
-    home: Path
-    explicit: tuple[str, ...] = ()
-    """Addresses from ``--join``; with any, nothing else is tried."""
-    public: tuple[str, ...] = ()
-    """Addresses from ``bootstrap_peers.txt``."""
-
-
-def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
-    """Addresses grouped by the peer that they end in; raises BadRequest without one."""
-    grouped: dict[PeerId, tuple[str, ...]] = {}
-    for address in addresses:
-        _, _, name = address.rpartition("/p2p/")
-        try:
-            peer = PeerId.parse(name)
-        except ValueError as error:
-            raise BadRequest(f"address {address[:200]!r} does not end in /p2p/PEER") from error
-        grouped[peer] = (*grouped.get(peer, ()), address)
-    return grouped
 
 
 class Joiner:
@@ -124,11 +99,13 @@ class Joiner:
             if isinstance(error, (JoinFailed, LocalError)):
                 raise error
         raise_not_member(errors, is_told=bool(self._sources.explicit) or not may_found)
-        tried = f"{len(candidates)} known nodes answered" if candidates else "node is known"
+        tried = f"none of {len(candidates)} known nodes answered" if candidates else "none is known"
         if self._sources.explicit:
-            raise JoinFailed(f"no node given with --join answered: {_shown(errors)}")
+            what = f"no node given with --join answered: {_shown(errors)}"
+            raise JoinFailed(what, tuple(errors))
         if not may_found:
-            raise JoinFailed(f"no swarm found: none of {tried}; name a node with --join ADDRESS")
+            what = f"no swarm found: {tried}; name a node with --join ADDRESS"
+            raise JoinFailed(what, tuple(errors))
         log.info("no swarm found, starting one: tried=%d", len(candidates))
         return False
 
@@ -161,16 +138,8 @@ class Joiner:
     # --- whom to try
 
     def _candidates(self) -> dict[PeerId, tuple[str, ...]]:
-        sources = self._sources
-        candidates: dict[PeerId, tuple[str, ...]] = {}
-        if sources.explicit:
-            _add(candidates, by_peer(sources.explicit))
-        else:
-            _add(candidates, _good_addresses(running_addresses(sources.home / "run")))
-            last_good = load_peers(sources.home / FILE_NAME)
-            _add(candidates, {good.peer: good.addresses for good in last_good})
-            _add(candidates, _good_addresses(sources.public))
-        _add(candidates, self._known)
+        candidates = self._sources.candidates()
+        add(candidates, self._known)
         candidates.pop(self._own, None)
         return dict(list(candidates.items())[:MAX_CANDIDATES])
 
@@ -273,22 +242,6 @@ class Joiner:
         good = [GoodPeer(peer, at, now) for peer, at in self._known.items() if peer in known]
         if good:
             save_peers(self._sources.home / FILE_NAME, good)
-
-
-def _add(candidates: dict[PeerId, tuple[str, ...]], more: Mapping[PeerId, tuple[str, ...]]) -> None:
-    for peer, addresses in more.items():
-        candidates[peer] = tuple(dict.fromkeys((*candidates.get(peer, ()), *addresses)))
-
-
-def _good_addresses(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
-    """Like `by_peer`, for lists that nobody typed just now: a bad line costs itself only."""
-    good: dict[PeerId, tuple[str, ...]] = {}
-    for address in addresses:
-        try:
-            _add(good, by_peer([address]))
-        except BadRequest as error:
-            log.warning("address ignored: error=%s", error)
-    return good
 
 
 def _shown(errors: Iterable[P2PNodeError]) -> str:

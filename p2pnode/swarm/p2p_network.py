@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
-from p2pnode.config import ClientConfig, SwarmConfig, public_peers
+from p2pnode.config import ClientConfig, SwarmConfig
 from p2pnode.dht.admits import everybody
 from p2pnode.dht.kademlia import KademliaDirectory
 from p2pnode.net.ground import Ground
@@ -16,10 +16,11 @@ from p2pnode.net.identity import Identity, claim
 from p2pnode.net.libp2p_transport import P2PTransport
 from p2pnode.net.reach import Reach
 from p2pnode.swarm.inside import Entrance, Inside
-from p2pnode.swarm.join import Joiner, JoinSources
+from p2pnode.swarm.join import Joiner
 from p2pnode.swarm.membership import Membership, enter
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.running import shown_as_running
+from p2pnode.swarm.sources import sources
 from p2pnode.tasks import Tasks
 
 
@@ -61,7 +62,7 @@ class P2PNetwork:
                     tasks.start(inside.teller.run(), name="tidings")
                 joiner = Joiner(
                     directory,
-                    self._sources(membership),
+                    sources(config, membership, has_joined=self._has_joined),
                     own=identity.peer,
                     wall_clock=self._wall_clock,
                     met=met.set,
@@ -130,14 +131,6 @@ class P2PNetwork:
     def _folder(self, membership: Membership | None) -> Path:
         """Where a swarm's last good peers are kept, and its nodes of this home show themselves."""
         return self._config.home.folder if membership is None else membership.folder
-
-    def _sources(self, membership: Membership | None) -> JoinSources:
-        config, folder = self._config, self._folder(membership)
-        if config.join and not self._has_joined:
-            return JoinSources(home=folder, explicit=config.join)
-        if membership is not None:
-            return JoinSources(home=folder, public=(*config.join, *membership.invite.addresses))
-        return JoinSources(home=folder, public=(*config.join, *public_peers(Path.cwd())))
 
 
 def node_network(config: SwarmConfig, *, wall_clock: Callable[[], float] = time.time) -> P2PNetwork:

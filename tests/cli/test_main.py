@@ -35,6 +35,7 @@ COMMANDS = {
     "batch": "--model --join --invite --concurrent --draft --home --json",
     "demo": "--json",
     "status": "--join --invite --home --json",
+    "doctor": "--model --join --invite --rtt-ms --home --json",
     "keys show": "--key --home --json",
     "swarm create": "--home --json",
     "swarm invite": "--swarm --use --serve --admin --expires --quota --for --join --home --json",

@@ -10,10 +10,9 @@ import pytest
 
 from p2pnode.dht.backend import DHTID, P2PContext, dht_pb2
 from p2pnode.dht.ids import node_id_of, to_hivemind
-from p2pnode.dht.kademlia import ClockSkew
 from p2pnode.dht.records import ALL_KEYS, id_of, key_of, seal_announcement, shard_of, subkey_of
 from p2pnode.dht.whois import WHOIS
-from p2pnode.errors import BadRecord
+from p2pnode.errors import BadRecord, ClockSkew
 from p2pnode.net.libp2p_transport import P2PTransport
 from p2pnode.net.libraries import hivemind
 from p2pnode.net.transport import ByteStream
