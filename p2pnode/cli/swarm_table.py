@@ -7,9 +7,10 @@ from typing import Any
 
 from p2pnode.cli.output import Output
 from p2pnode.client.peers import Observed
-from p2pnode.client.picture import PUBLIC, in_order, picture
+from p2pnode.client.picture import in_order, picture
 from p2pnode.config import ClientConfig
 from p2pnode.log import escape
+from p2pnode.swarm.network import PUBLIC
 from p2pnode.swarm.p2p_network import client_network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.types import Announcement, SwarmView
@@ -20,13 +21,13 @@ async def read_swarm(config: ClientConfig) -> tuple[str, SwarmView]:
     clock = asyncio.get_running_loop().time
     async with client_network(config).join() as joined:
         reader = SwarmReader(joined.directory, wall_clock=config.wall_clock, monotonic=clock)
-        return joined.inside.name if joined.inside else PUBLIC, await reader.view()
+        return joined.swarm, await reader.view()
 
 
 def show(view: SwarmView, *, now: float, output: Output, name: str = PUBLIC) -> None:
     """Print a swarm; ``now`` is seconds since the epoch."""
     peers = in_order(view)
-    found = {**picture(Observed(view=view, seen=(), rtts_s={})), "swarm": name}
+    found = picture(Observed(view=view, seen=(), rtts_s={}, swarm=name))
     for fields, announcement in zip(found["peers"], peers, strict=True):
         fields |= _whereabouts(announcement, now)
     output.result(found)

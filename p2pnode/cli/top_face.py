@@ -59,7 +59,7 @@ def described(view: SwarmView, watch: Watch) -> dict[str, Any]:
     """What is drawn of a swarm, without ages."""
     trips = {a.peer: watch.rtt_s(a.peer) for a in view.announcements}
     known = {peer: rtt_s for peer, rtt_s in trips.items() if rtt_s is not None}
-    return picture(Observed(view=view, seen=(), rtts_s=known))
+    return picture(Observed(view=view, seen=(), rtts_s=known, swarm=watch.swarm))
 
 
 def with_ages(swarm: dict[str, Any], view: SwarmView, now: float) -> dict[str, Any]:

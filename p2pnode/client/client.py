@@ -100,8 +100,8 @@ class Client:
                 on_change=self._on_health,
                 max_neighbours=config.gossip_neighbours,
             )
-            clock, directory = config.wall_clock, joined.directory
-            self.seen = SwarmSeen(directory, gossip, self._experience, wall_clock=clock)
+            clock = config.wall_clock
+            self.seen = SwarmSeen(joined, gossip, self._experience, wall_clock=clock)
             self._reader = self.seen.reader
             self._links = await stack.enter_async_context(
                 Links(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from p2pnode.routing.histogram import Histogram
 from p2pnode.routing.reputation import PeerRecord, Reputation
+from p2pnode.swarm.network import PUBLIC
 from p2pnode.types import LayerRange, PeerId, SwarmView
 
 
@@ -38,6 +39,8 @@ class Observed:
     view: SwarmView
     seen: tuple[PeerSeen, ...]
     rtts_s: Mapping[PeerId, float]
+    swarm: str = PUBLIC
+    """The swarm's name."""
     """From here, as measured or predicted; peers of which nothing is known are missing."""
 
 
@@ -46,10 +49,12 @@ def observed(
     reputation: Reputation,
     rtt_s: Callable[[PeerId], float | None],
     now: float,
+    swarm: str,
 ) -> Observed:
     """All of it at one moment; ``now`` on reputation's clock."""
     rtts_s = {a.peer: rtt for a in view.announcements if (rtt := rtt_s(a.peer)) is not None}
-    return Observed(view=view, seen=peers_seen(reputation, view, now), rtts_s=rtts_s)
+    seen = peers_seen(reputation, view, now)
+    return Observed(view=view, seen=seen, rtts_s=rtts_s, swarm=swarm)
 
 
 def peers_seen(reputation: Reputation, view: SwarmView, now: float) -> tuple[PeerSeen, ...]:

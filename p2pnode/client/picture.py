@@ -22,9 +22,6 @@ from p2pnode.types import (
     uncovered,
 )
 
-PUBLIC = "public"
-"""The only swarm that needs no membership."""
-
 
 def picture(observed: Observed, *, max_peers: int | None = None) -> dict[str, Any]:
     """Models with what is covered, and their peers in the order of their layers.
@@ -38,7 +35,7 @@ def picture(observed: Observed, *, max_peers: int | None = None) -> dict[str, An
     for a in announced:
         by_model.setdefault(a.fingerprint, []).append(a)
     return {
-        "swarm": PUBLIC,
+        "swarm": observed.swarm,
         "num_peers": len(announced),
         "models": [_model(each, view.health) for each in [*by_model.values()][:max_peers]],
         "peers": [

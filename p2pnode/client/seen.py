@@ -9,8 +9,8 @@ from dataclasses import replace
 from p2pnode.client.experience import Experience
 from p2pnode.client.peers import Observed, observed
 from p2pnode.client.runs import Runs
-from p2pnode.dht.directory import Directory
 from p2pnode.gossip.gossip import Gossip
+from p2pnode.swarm.network import Joined
 from p2pnode.swarm.view import MAX_AGE_S, SwarmReader
 from p2pnode.types import Liveness
 
@@ -20,7 +20,7 @@ class SwarmSeen:
 
     def __init__(
         self,
-        directory: Directory,
+        joined: Joined,
         gossip: Gossip,
         experience: Experience,
         *,
@@ -30,11 +30,12 @@ class SwarmSeen:
         self.runs = Runs()
         """The client's generations."""
         self.reader = SwarmReader(
-            directory,
+            joined.directory,
             wall_clock=wall_clock,
             monotonic=asyncio.get_running_loop().time,
             health=gossip.snapshot,
         )
+        self._swarm = joined.swarm
         self._gossip = gossip
         self._experience = experience
 
@@ -57,4 +58,4 @@ class SwarmSeen:
             if (known := view.health.get(peer)) and known.liveness is Liveness.ALIVE
         }
         shown = replace(view, health={**view.health, **doubted}) if doubted else view
-        return observed(shown, self._experience.reputation, self._gossip.rtt_s, now)
+        return observed(shown, self._experience.reputation, self._gossip.rtt_s, now, self._swarm)

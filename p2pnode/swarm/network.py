@@ -12,6 +12,9 @@ from p2pnode.dht.directory import Directory
 from p2pnode.net.transport import Transport
 from p2pnode.swarm.inside import Inside
 
+PUBLIC = "public"
+"""The name of every swarm that needs no membership."""
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:
@@ -27,6 +30,11 @@ class Joined:
     """Our signature with the key of our peer id; None for one who tells nothing of itself."""
     inside: Inside | None = None
     """What closes the doors of a private swarm; None in a public one."""
+
+    @property
+    def swarm(self) -> str:
+        """The swarm's name."""
+        return PUBLIC if self.inside is None else self.inside.name
 
 
 class Network(Protocol):

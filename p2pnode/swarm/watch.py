@@ -26,7 +26,11 @@ REREAD_S = 3.0
 class Watch:
     """What somebody sees who looks on; made by `watching`."""
 
-    def __init__(self, reader: SwarmReader, gossip: Gossip, changed: asyncio.Event) -> None:
+    def __init__(
+        self, swarm: str, reader: SwarmReader, gossip: Gossip, changed: asyncio.Event
+    ) -> None:
+        self.swarm = swarm
+        """Its name."""
         self._reader = reader
         self._gossip = gossip
         self._changed = changed
@@ -108,4 +112,4 @@ async def watching(network: Network, config: ClientConfig) -> AsyncIterator[Watc
         )
         async with links, Tasks() as tasks:
             tasks.start(gossip.run(links), name="gossip")
-            yield Watch(reader, gossip, changed)
+            yield Watch(joined.swarm, reader, gossip, changed)
