@@ -47,9 +47,19 @@ class Home:
         return self.folder / "run"
 
     @property
+    def swarms(self) -> Path:
+        """One folder for each private swarm: keys, invite, news and last good peers; mode 0700."""
+        return self.folder / "swarms"
+
+    @property
     def peers(self) -> Path:
         """The last good peers, to find the swarm again."""
         return self.folder / "peers.json"
+
+    @property
+    def gateway_keys(self) -> Path:
+        """The hashes of the API keys of this home's gateways; mode 0600."""
+        return self.keys / "gateway.json"
 
 
 def home(folder: Path | None = None) -> Home:
@@ -82,6 +92,9 @@ class SwarmConfig:
     join: tuple[str, ...] = ()
     """Addresses of peers to join through, each ending in ``/p2p/PEER``; set: joining must
     succeed. Empty: the nodes of this home, the last good peers, ``bootstrap_peers.txt``."""
+    invite: str = field(default="", repr=False)
+    """Into a private swarm: an invite, a file with one, or the name of a swarm that this home is in
+    already. Empty: the public swarm."""
     starts_swarm: bool = True
     """Whether to start a swarm of our own when nobody answers; a client never does."""
     host: str = "0.0.0.0"
@@ -182,6 +195,8 @@ class ClientConfig:
     """How often each control stream is pinged."""
     heartbeat_timeout_s: float = 1.2
     """A peer without an answer for so long is gone."""
+    gossip_neighbours: int = 4
+    """With how many peers it stays in touch, to hear how all are; more hear of a death sooner."""
     max_token_s: float | None = None
     """The longest that a token of the chosen chain may be predicted to take."""
     min_tokens_per_s: float | None = None
@@ -194,7 +209,7 @@ class ClientConfig:
     """Seconds since the epoch; announcements carry it."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "max_new_tokens", "prefill_chunk_tokens")
+        _check_positive(self, "max_new_tokens", "prefill_chunk_tokens", "gossip_neighbours")
 
 
 def _check_positive(config: object, *names: str) -> None:

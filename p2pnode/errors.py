@@ -27,6 +27,22 @@ class BadRecord(P2PNodeError):
     """A directory record that a holder or a reader must not believe."""
 
 
+class BadWarrant(P2PNodeError):
+    """Grants, claims or revocations of a private swarm that nobody must believe."""
+
+
+class NotAdmitted(P2PNodeError):
+    """A member of our private swarm that may not do this, or is one no more; ``why`` is a code."""
+
+    def __init__(self, what: str, why: int) -> None:
+        super().__init__(what)
+        self.why = why
+
+
+class Unwelcome(P2PNodeError):
+    """A member of our private swarm says that it does not let us in, and why."""
+
+
 # --- the peer's fault: try another peer
 
 
@@ -44,6 +60,14 @@ class PeerTimeout(PeerError):
 
 class PeerLost(PeerError):
     """Its stream ended without END, or it cannot be reached."""
+
+
+class PeerForeign(PeerLost):
+    """It is of another swarm than we, or no p2pnode at all."""
+
+
+class PeerDenied(PeerLost):
+    """It is of our private swarm, and does not let us in; or we do not let it in."""
 
 
 class PeerRefused(PeerError):
@@ -87,6 +111,10 @@ class ClockSkew(JoinFailed):
     """Two clocks differ too much for records to be believed."""
 
 
+class NotMember(JoinFailed):
+    """Those that answered are of another swarm, or do not let us into theirs."""
+
+
 # --- the caller's fault: never retried
 
 
@@ -104,6 +132,10 @@ class BadConstraint(BadRequest):
 
 class PromptTooLong(BadRequest):
     """The prompt (and the tokens asked for) exceed what the chain or the model can hold."""
+
+
+class BadInvite(BadRequest):
+    """Not an invite, a damaged or expired one, or one that does not allow what is asked."""
 
 
 class UnknownModel(BadRequest):

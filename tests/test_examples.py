@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.commands import ROOT, Command, environment, run
 
-NEEDS_NODE = {"ten_lines.py", "chat.py"}
+NEEDS_NODE = {"ten_lines.py", "chat.py", "batch.py"}
+ALONE = {"three_stages.py", "private_swarm.py"}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def printed(name: str, home: Path) -> str:
+def printed(name: str, home: Path, *arguments: str) -> str:
     """Run an example to its end; returns what it printed."""
-    made = run(script=ROOT / "examples" / name, env=environment(P2PNODE_HOME=str(home)))
+    script = ROOT / "examples" / name
+    made = run(*arguments, script=script, env=environment(P2PNODE_HOME=str(home)))
     assert made.returncode == 0, made.stderr
     return made.stdout
 
@@ -33,6 +35,21 @@ def printed(name: str, home: Path) -> str:
 @pytest.mark.parametrize("name", sorted(NEEDS_NODE))
 def test_an_example_gets_text_from_the_node_of_its_home(name: str, home: Path) -> None:
     assert len(printed(name, home).strip()) > 20
+
+
+@pytest.mark.processes
+def test_openai_s_package_gets_text_from_a_gateway(home: Path) -> None:
+    arguments = ("--port", "0", "--home", str(home))
+    with Command("gateway", *arguments) as gateway:
+        url = gateway.wait_for("listening")["url"]
+        assert len(printed("openai_client.py", home, url).strip()) > 20
+
+
+@pytest.mark.processes
+def test_a_friend_is_let_into_a_private_swarm_and_a_stranger_is_not(tmp_path: Path) -> None:
+    friend, stranger = printed("private_swarm.py", tmp_path).splitlines()[-2:]
+    assert friend.startswith("a friend: ") and len(friend) > 20
+    assert stranger.startswith("a stranger: NotMember")
 
 
 def test_three_stages_survive_a_death_and_name_the_layers_that_were_meant(tmp_path: Path) -> None:
@@ -44,4 +61,4 @@ def test_three_stages_survive_a_death_and_name_the_layers_that_were_meant(tmp_pa
 
 def test_there_is_no_example_that_nobody_runs() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert names == NEEDS_NODE | {"three_stages.py"}
+    assert names == NEEDS_NODE | ALONE | {"openai_client.py"}

@@ -26,8 +26,8 @@ MADE_BY_TOOLS = {"build", "dist", "venv", "p2pnode.egg-info"}
 
 FLOORS = (
     {"sampling"},
-    {"types", "version", "numerics"},
-    {"errors"},
+    {"types", "version", "numerics", "trend"},
+    {"errors", "sizes"},
     {"log", "tasks"},
     {"config", "wire", "model", "routing", "plan"},
     {"net", "trust"},
@@ -47,12 +47,21 @@ MAY_IMPORT = {
     "hivemind": {"net", "dht"},
     "libp2p": {"net", "dht", "trust"},
     "bitsandbytes": {"model"},
+    "nacl": {"trust"},
     "llguidance": {"model"},
     "msgpack": {"wire"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "fastapi": {"gateway"},
+    "starlette": {"gateway"},
+    "pydantic": {"gateway"},
+    "pydantic_core": {"gateway"},
+    "uvicorn": {"gateway"},
+    "prometheus_client": {"gateway"},
+    "opentelemetry": {"gateway"},
 }
-PURE = {"sampling", "types", "numerics", "errors", "version", "wire", "routing", "plan"}
+PURE = {"sampling", "types", "numerics", "sizes", "trend", "errors", "version"}
+PURE |= {"wire", "routing", "plan"}
 NOT_IN_PURE = {"asyncio", "time", "random", "socket", "threading", "subprocess", "logging"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "atexit"}
 

@@ -89,6 +89,9 @@ def test_readme_names_only_commands_and_options_that_exist(
     offered = set()
     commands = ["serve", "generate", "chat", "status", "demo", "bench", "bootstrap"]
     commands += ["lab run", "lab sweep", "lab soak", "lab scale"]
+    commands += ["plan", "top", "service install", "service status", "service remove"]
+    commands += ["gateway", "gateway keys add", "batch", "doctor"]
+    commands += ["swarm create", "swarm invite", "swarm revoke", "swarm show"]
     for command in commands:
         app([*command.split(), "--help"], standalone_mode=False)
         offered |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))

@@ -12,7 +12,10 @@ from p2pnode.errors import BadRequest
 if TYPE_CHECKING:
     from p2pnode.bench.parts import Setup
 
-NAMES = ("loopback", "resilience", "wan", "throughput", "prefill", "speculation", "wire")
+NAMES = (
+    *("loopback", "resilience", "wan", "throughput", "prefill"),
+    *("speculation", "gateway", "wire", "plan"),
+)
 WHOLE_ONLY = ("loopback", "wire")
 
 Note = Callable[[str], None]
@@ -37,6 +40,10 @@ async def run_bench(
         from p2pnode.bench.resilience import resilience
 
         return await resilience(note, is_quick=is_quick)
+    if name == "plan":
+        from p2pnode.bench.plan import plan
+
+        return await plan(note, is_quick=is_quick)
     if name == "loopback":
         from p2pnode.bench.loopback import loopback
 
@@ -50,7 +57,7 @@ async def run_bench(
 
 async def _in_parts(name: str, note: Note, is_quick: bool, plot: Path | None) -> dict[str, Any]:
     """Benchmarks that are lists of parts."""
-    from p2pnode.bench import prefill, speculation, throughput, wan
+    from p2pnode.bench import gateway, gateway_page, prefill, speculation, throughput, wan
     from p2pnode.bench.parts import Setup, measured
     from p2pnode.bench.result import result
 
@@ -59,6 +66,7 @@ async def _in_parts(name: str, note: Note, is_quick: bool, plot: Path | None) ->
         "throughput": throughput.PARTS,
         "prefill": prefill.PARTS,
         "speculation": speculation.PARTS,
+        "gateway": gateway.PARTS + gateway_page.PARTS,
     }
     with tempfile.TemporaryDirectory(prefix="p2pnode-bench-") as folder:
         setup = Setup(note=note, folder=Path(folder), is_quick=is_quick)

@@ -26,9 +26,9 @@ from p2pnode.bench.timing import Timing
 from p2pnode.client.client import Client
 from p2pnode.client.events import Done, Token
 from p2pnode.config import ClientConfig, SwarmConfig, home
-from p2pnode.model.memory import block_bytes
+from p2pnode.model.memory import read_sizes
 from p2pnode.model.source import find_model
-from p2pnode.model.spec import read_spec
+from p2pnode.model.spec import read_config
 from p2pnode.node.processes import NodeProcess, NodeProcesses
 from p2pnode.types import LayerRange
 
@@ -186,8 +186,8 @@ async def _rss(folder: Path, node: NodeProcess, wide: Path) -> Row:
         await processes.serve(small)
         base = psutil.Process(small.process.pid).memory_info().rss
     held = psutil.Process(node.process.pid).memory_info().rss
-    spec = read_spec(wide, wide.name, "")
-    tensors = block_bytes(wide, spec, LayerRange(0, spec.num_layers), "float32")
+    sizes = read_sizes(read_config(wide), "float32")
+    tensors = sizes.weights_bytes(sizes.whole)
     ratio = (held - base) / tensors
     return at_most("node_rss_over_tensors", [ratio], "ratio", 1.15, base / 1e6, ratio)
 

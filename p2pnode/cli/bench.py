@@ -15,7 +15,8 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="loopback, resilience, wan, throughput, prefill, speculation or wire.",
+            help="loopback, resilience, wan, throughput, prefill, speculation, gateway, wire or "
+            "plan.",
         ),
     ],
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pnode.cli.options import Announce, Home, Host, Join, Json, Key, Port
+from p2pnode.cli.options import Announce, Home, Host, Invite, Join, Json, Key, Port
 from p2pnode.cli.output import Output
 from p2pnode.cli.serve import node_swarm
 from p2pnode.config import NodeConfig
@@ -11,6 +11,7 @@ from p2pnode.config import NodeConfig
 def bootstrap(
     *,
     join: Join = None,
+    invite: Invite = None,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -19,7 +20,9 @@ def bootstrap(
     json: Json = False,
 ) -> None:
     """Help others find the swarm until Ctrl-C; needs no model."""
-    swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    swarm = node_swarm(
+        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+    )
     from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
 
     run_node(NodeConfig(cache=swarm.home.cache), swarm, Output(as_json=json))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from p2pnode.cli.output import Output
-from p2pnode.config import ClientConfig, SwarmConfig, public_peers
+from p2pnode.config import ClientConfig, SwarmConfig
 from p2pnode.doctor.doctor import Asked, examine
 from p2pnode.doctor.here import look
 from p2pnode.doctor.measured import ChainMeasured, HopMeasured
 from p2pnode.doctor.report import Cause, Check, Grade, PeerTold, Report
 from p2pnode.log import escape
-from p2pnode.swarm.join import JoinSources
+from p2pnode.swarm.membership import enter
 from p2pnode.swarm.p2p_network import client_network
+from p2pnode.swarm.sources import sources
 
 HOP_COLUMNS = ("HOP", "LAYERS", "CONNECT", "RTT", "LOST", "WAITS", "COMPUTES", "WAY", "BYTES")
 PEER_COLUMNS = ("PEER", "LAYERS", "IS", "SESSIONS", "LOAD", "MEMORY", "ERRORS IN ITS LAST MINUTES")
@@ -30,11 +30,11 @@ NONE = "-"
 async def examine_here(swarm: SwarmConfig, model: str | None, rtt_limit_s: float) -> Report:
     """Examine this machine and the swarm that it is to join."""
     config = ClientConfig(swarm=swarm, cache=swarm.home.cache)
-    public = () if swarm.join else public_peers(Path.cwd())
-    sources = JoinSources(home=swarm.home.folder, explicit=swarm.join, public=public)
+    now = config.wall_clock()
+    membership = enter(swarm.home, swarm.invite, now=now) if swarm.invite else None
     asked = Asked(
         look=functools.partial(look, swarm.home, model),
-        candidates=sources.candidates,
+        candidates=sources(swarm, membership).candidates,
         model=model,
         rtt_limit_s=rtt_limit_s,
         wall_clock=config.wall_clock,

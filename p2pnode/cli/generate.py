@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from p2pnode.cli.options import Home, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 from p2pnode.sampling import MAX_CONSTRAINT_BYTES
@@ -95,6 +95,7 @@ def generate(
     *,
     model: Model = None,
     join: Join = None,
+    invite: Invite = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
@@ -116,7 +117,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Go on from a text, through a chain of peers."""
-    swarm = client_swarm(join, home)
+    swarm = client_swarm(join, home, invite)
     sampling = sampling_of(
         temperature=temperature,
         top_p=top_p,

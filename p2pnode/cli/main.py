@@ -23,17 +23,24 @@ import typer
 
 from p2pnode import log
 from p2pnode.cli import (
+    batch,
     bench,
     bootstrap,
     chat,
+    completion,
     demo,
     doctor,
+    gateway,
     generate,
     keys,
     lab,
     model,
+    plan,
     serve,
+    service,
     status,
+    swarm,
+    top,
     version,
 )
 from p2pnode.cli.exits import (
@@ -72,7 +79,7 @@ def p2pnode(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(USAGE)
-    is_node = context.invoked_subcommand in ("serve", "bootstrap")
+    is_node = context.invoked_subcommand in ("serve", "bootstrap", "gateway")
     log.setup("debug" if debug else "info" if is_node else "error")
 
 
@@ -80,13 +87,20 @@ app.command()(serve.serve)
 app.command()(bootstrap.bootstrap)
 app.command()(generate.generate)
 app.command()(chat.chat)
+app.add_typer(gateway.app, name="gateway")
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(status.status)
+app.command()(top.top)
 app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")
+app.add_typer(swarm.app, name="swarm")
 app.add_typer(model.app, name="model")
+app.command()(plan.plan)
 app.command()(bench.bench)
 app.add_typer(lab.app, name="lab")
+app.add_typer(service.app, name="service")
+app.command()(completion.completion)
 app.command()(version.version)
 
 
@@ -109,6 +123,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run a command; returns its exit status, and whether to wait for its threads."""
     options = list(takewhile(lambda each: each != "--", arguments))
+    completion.prepare()
     report = Report(Output(as_json="--json" in options), "--debug" in options)
     try:
         status = app(list(arguments), prog_name="p2pnode", standalone_mode=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from p2pnode.cli.exits import ReaderGone
@@ -16,8 +16,10 @@ from p2pnode.node.node import Node
 from p2pnode.swarm.p2p_network import node_network
 
 
-def run_node(config: NodeConfig, swarm: SwarmConfig, output: Output) -> None:
-    """Run a node until a signal ends it."""
+def run_node(
+    config: NodeConfig, swarm: SwarmConfig, output: Output, http_port: int | None = None
+) -> None:
+    """Run a node until a signal ends it; with ``http_port`` a gateway beside it."""
     face = NodeFace(output, ProgressBar("loading"))
     node = Node(config, node_network(swarm), face.on_event)
 
@@ -26,7 +28,12 @@ def run_node(config: NodeConfig, swarm: SwarmConfig, output: Output) -> None:
         return node.leave()
 
     signals = Signals(on_stop=stop, is_end_normal=True)
-    run_async(face.watch(node.run()), signals)
+    running = node.run()
+    if http_port is not None:
+        from p2pnode.cli.gateway_face import beside_node  # heavy: fastapi
+
+        running = beside_node(running, face.is_serving, config, swarm, http_port, output)
+    run_async(face.watch(running), signals)
 
 
 @dataclass(slots=True)
@@ -36,6 +43,8 @@ class NodeFace:
     output: Output
     bar: ProgressBar
     command: asyncio.Task[None] | None = None
+    is_serving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the node has said so."""
     is_read: bool = True
     """Until whoever reads our output has gone, which ends the node."""
 
@@ -52,6 +61,8 @@ class NodeFace:
 
     def on_event(self, event: str, fields: dict[str, Any]) -> None:
         """See `OnEvent`; called by whatever part of the node, so it never raises."""
+        if event == "serving":
+            self.is_serving.set()
         try:
             if self.is_read:
                 self._show(event, fields)
@@ -92,7 +103,10 @@ def _listening(fields: dict[str, Any]) -> str:
     lines += [f"listening  {address}" for address in fields["addresses"]]
     if fields.get("founded"):
         lines.append("swarm      a new one: nobody answered; still looking for others")
-    if fields["addresses"]:
+    if "swarm" in fields:
+        lines.append(f"private    {escape(fields['swarm'], 40)}; others join with an invite:")
+        lines.append(f"           p2pnode swarm invite --swarm {escape(fields['swarm'], 40)}")
+    elif fields["addresses"]:
         join = f"p2pnode serve --layers FIRST-LAST --join {fields['addresses'][0]}"
         lines.append(f"to join    {join}")
     return "\n".join(lines)

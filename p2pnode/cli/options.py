@@ -47,9 +47,13 @@ _UNITS = {
 }
 
 
-def client_swarm(join: list[str] | None, home: Path | None) -> SwarmConfig:
+def client_swarm(
+    join: list[str] | None, home: Path | None, invite: str | None = None
+) -> SwarmConfig:
     """How a command that serves nothing finds its swarm."""
-    return SwarmConfig(home=find_home(home), join=addresses(join), starts_swarm=False)
+    return SwarmConfig(
+        home=find_home(home), join=addresses(join), invite=invite or "", starts_swarm=False
+    )
 
 
 def addresses(join: list[str] | None) -> tuple[str, ...]:
@@ -74,6 +78,15 @@ Join = Annotated[
         metavar="ADDR|FILE",
         help="Addresses of peers (or a file of them) to join through; may be repeated. "
         "Without it: nodes of this home, the last good peers, bootstrap_peers.txt.",
+    ),
+]
+Invite = Annotated[
+    str | None,
+    typer.Option(
+        "--invite",
+        metavar="TEXT|FILE|NAME",
+        help="Into a private swarm: an invite, a file with one (others may see what you type), or "
+        "the name of a swarm that this home is in already.",
     ),
 ]
 Model = Annotated[

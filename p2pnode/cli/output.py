@@ -109,10 +109,14 @@ def one_line(error: P2PNodeError) -> str:
 
 
 class ProgressBar:
-    """A bar on stderr while bytes are read or fetched; nothing when nobody looks."""
+    """A bar on stderr while bytes are read or fetched; nothing when nobody looks.
 
-    def __init__(self, what: str) -> None:
+    counts: it is about things, not bytes
+    """
+
+    def __init__(self, what: str, *, counts: bool = False) -> None:
         self._what = what
+        self._counts = counts
         self._progress: Any = None
 
     def __enter__(self) -> Self:
@@ -126,7 +130,7 @@ class ProgressBar:
         if not sys.stderr.isatty():
             return
         if self._progress is None:
-            self._progress = _rich_progress()
+            self._progress = _rich_progress(counts=self._counts)
             self._progress.add_task(self._what, total=None)
             self._progress.start()
         task = self._progress.task_ids[0]
@@ -140,11 +144,12 @@ class ProgressBar:
             self._progress = None
 
 
-def _rich_progress() -> Any:
+def _rich_progress(*, counts: bool) -> Any:
     from rich.console import Console  # only where it is shown
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    amount = MofNCompleteColumn() if counts else DownloadColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount)
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 

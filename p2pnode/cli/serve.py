@@ -13,6 +13,7 @@ from p2pnode.cli.options import (
     Announce,
     Home,
     Host,
+    Invite,
     Join,
     Json,
     Key,
@@ -100,6 +101,16 @@ PauseWhenBusy = Annotated[
         help="Refuse new sessions while you use this machine's processor or GPU yourself.",
     ),
 ]
+Http = Annotated[
+    int | None,
+    typer.Option(
+        "--http",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Answer HTTP requests of this machine, too, as `p2pnode gateway` does; 0 takes any.",
+    ),
+]
 
 
 def serve(
@@ -107,6 +118,7 @@ def serve(
     layers: Layers,
     model: Model = None,
     join: Join = None,
+    invite: Invite = None,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -120,11 +132,14 @@ def serve(
     vram: Vram = None,
     uplink: Uplink = None,
     pause_when_busy: PauseWhenBusy = False,
+    http: Http = None,
     home: Home = None,
     json: Json = False,
 ) -> None:
     """Serve a range of layers to the swarm until Ctrl-C."""
-    swarm = node_swarm(join=join, host=host, port=port, announce=announce, key=key, home=home)
+    swarm = node_swarm(
+        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+    )
     cache = swarm.home.cache
     config = NodeConfig(
         model=model,
@@ -142,12 +157,13 @@ def serve(
     )
     from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
 
-    run_node(config, swarm, Output(as_json=json))
+    run_node(config, swarm, Output(as_json=json), http_port=http)
 
 
 def node_swarm(
     *,
     join: list[str] | None,
+    invite: str | None,
     host: str | None,
     port: int | None,
     announce: list[str] | None,
@@ -159,6 +175,7 @@ def node_swarm(
         home=find_home(home),
         key=key,
         join=addresses(join),
+        invite=invite or "",
         port=port,
         announce=tuple(announce or ()),
     )

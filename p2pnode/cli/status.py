@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 
-from p2pnode.cli.options import Home, Join, Json, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 
 
-def status(*, join: Join = None, home: Home = None, json: Json = False) -> None:
+def status(
+    *, join: Join = None, invite: Invite = None, home: Home = None, json: Json = False
+) -> None:
     """Show peers, their layers, and the layers nobody serves."""
-    swarm = client_swarm(join, home)
+    swarm = client_swarm(join, home, invite)
     from p2pnode.cli.run import run_async
     from p2pnode.cli.swarm_table import read_swarm, show  # heavy: hivemind
 
-    view = run_async(read_swarm(ClientConfig(swarm=swarm, cache=swarm.home.cache)))
-    show(view, now=time.time(), output=Output(as_json=json))
+    name, view = run_async(read_swarm(ClientConfig(swarm=swarm, cache=swarm.home.cache)))
+    show(view, name=name, now=time.time(), output=Output(as_json=json))

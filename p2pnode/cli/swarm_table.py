@@ -6,31 +6,30 @@ import asyncio
 from typing import Any
 
 from p2pnode.cli.output import Output
+from p2pnode.client.peers import Observed
+from p2pnode.client.picture import PUBLIC, in_order, picture
 from p2pnode.config import ClientConfig
 from p2pnode.log import escape
 from p2pnode.swarm.p2p_network import client_network
 from p2pnode.swarm.view import SwarmReader
-from p2pnode.types import Announcement, SwarmView, uncovered
-
-PUBLIC = "public"
-"""The only swarm that needs no membership."""
+from p2pnode.types import Announcement, SwarmView
 
 
-async def read_swarm(config: ClientConfig) -> SwarmView:
-    """What the directory says now; raises JoinFailed."""
+async def read_swarm(config: ClientConfig) -> tuple[str, SwarmView]:
+    """The name of the swarm, and what its directory says now; raises JoinFailed."""
     clock = asyncio.get_running_loop().time
     async with client_network(config).join() as joined:
         reader = SwarmReader(joined.directory, wall_clock=config.wall_clock, monotonic=clock)
-        return await reader.view()
+        return joined.inside.name if joined.inside else PUBLIC, await reader.view()
 
 
-def show(view: SwarmView, *, now: float, output: Output) -> None:
+def show(view: SwarmView, *, now: float, output: Output, name: str = PUBLIC) -> None:
     """Print a swarm; ``now`` is seconds since the epoch."""
-    peers = sorted(view.announcements, key=lambda a: (a.model, a.fingerprint, a.layers, a.peer))
-    models = [_model(view.of_model(key)) for key in sorted({a.fingerprint for a in peers})]
-    output.result(
-        {"swarm": PUBLIC, "models": models, "peers": [_peer(a, now) for a in peers]},
-    )
+    peers = in_order(view)
+    found = {**picture(Observed(view=view, seen=(), rtts_s={})), "swarm": name}
+    for fields, announcement in zip(found["peers"], peers, strict=True):
+        fields |= _whereabouts(announcement, now)
+    output.result(found)
     if not peers:
         output.say("nobody serves a model here; start: p2pnode serve --layers FIRST-LAST")
         return
@@ -38,36 +37,17 @@ def show(view: SwarmView, *, now: float, output: Output) -> None:
         ("PEER", "LAYERS", "DTYPE", "DEVICE", "FREE", "STEP", "TOKENS/S", "AGE"),
         [_row(announcement, now) for announcement in peers],
     )
-    for model in models:
+    for model in found["models"]:
         output.say(_coverage(model))
 
 
-def _model(view: SwarmView) -> dict[str, Any]:
-    one = view.announcements[0]
-    gaps = uncovered((a.layers for a in view.announcements), one.num_layers)
-    return {
-        "model": one.model,
-        "fingerprint": one.fingerprint,
-        "num_layers": one.num_layers,
-        "uncovered": [str(layers) for layers in gaps],
-    }
+def _whereabouts(a: Announcement, now: float) -> dict[str, Any]:
+    """What only scripts are told: addresses are no picture's business."""
+    return {"addresses": list(a.addresses), "age_s": _age_s(a, now)}
 
 
-def _peer(a: Announcement, now: float) -> dict[str, Any]:
-    return {
-        "peer": a.peer,
-        "model": a.model,
-        "fingerprint": a.fingerprint,
-        "layers": str(a.layers),
-        "dtype": a.numerics,
-        "device": a.device,
-        "vram_total_bytes": a.vram_total_bytes,
-        "vram_free_bytes": a.vram_free_bytes,
-        "latency_s": a.latency_s,
-        "tokens_per_s": a.tokens_per_s,
-        "addresses": list(a.addresses),
-        "age_s": max(0.0, now - a.issued_at),
-    }
+def _age_s(a: Announcement, now: float) -> float:
+    return max(0.0, now - a.issued_at)
 
 
 def _row(a: Announcement, now: float) -> tuple[str, ...]:
@@ -80,7 +60,7 @@ def _row(a: Announcement, now: float) -> tuple[str, ...]:
         f"{memory} RAM" if a.device == "cpu" else memory,
         f"{a.latency_s * 1e3:.1f} ms",
         f"{a.tokens_per_s:.0f}",
-        f"{max(0.0, now - a.issued_at):.0f} s",
+        f"{_age_s(a, now):.0f} s",
     )
 
 

@@ -24,6 +24,7 @@ from p2pnode.client.outcome import Answer
 from p2pnode.client.request import Prompt as Prompt
 from p2pnode.client.request import Request, compiled, read_request, read_text
 from p2pnode.client.router import Experience, SwarmRouter, Wishes
+from p2pnode.client.seen import SwarmSeen
 from p2pnode.config import ClientConfig
 from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
@@ -33,7 +34,7 @@ from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
 from p2pnode.routing.needs import Held
-from p2pnode.swarm.network import Network
+from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.view import SwarmReader
 from p2pnode.tasks import Tasks, all_of
 from p2pnode.types import Chain, Liveness, PeerHealth, PeerId, Sampling
@@ -58,6 +59,7 @@ class Client:
         self,
         *,
         join: Sequence[str] = (),
+        invite: str = "",
         model: str | None = None,
         head: str = "remote",
         draft: str = AUTO,
@@ -65,9 +67,10 @@ class Client:
         config: ClientConfig | None = None,
         network: Network | None = None,
     ) -> None:
+        """invite: into a private swarm: the text, a file with it, or the swarm's name"""
         if head not in ("remote", "local"):
             raise BadRequest(f"head must be remote or local, not {head[:20]!r}")
-        self._config = config or default_config(tuple(join), folder, draft)
+        self._config = config or default_config(tuple(join), folder, draft, invite)
         self._model_name = model
         self._has_local_head = head == "local"
         self._network = network
@@ -77,30 +80,29 @@ class Client:
         self._holders = Holders(is_on=self._config.keeps_prefixes)
         self._stack = AsyncExitStack()
         self._tasks: Tasks
+        self._joined: Joined
         self._links: Links
         self._reader: SwarmReader
         self._gossip: Gossip
         self.model: ClientModel
-        """The model in use; set by ``async with``."""
+        """The model in use; set by ``async with``, as is ``seen``."""
+        self.seen: SwarmSeen
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            network = self._network or real_network(self._config)
-            joined = await stack.enter_async_context(network.join())
-            config = self._config
+            config, network = self._config, self._network or real_network(self._config)
+            joined = self._joined = await stack.enter_async_context(network.join())
             gossip = self._gossip = Gossip(
                 joined.transport.peer,
                 None,
                 members=lambda: self._reader.view(max_age_s=READ_EVERY_S),
                 wall_clock=config.wall_clock,
                 on_change=self._on_health,
+                max_neighbours=config.gossip_neighbours,
             )
-            self._reader = SwarmReader(
-                joined.directory,
-                wall_clock=config.wall_clock,
-                monotonic=asyncio.get_running_loop().time,
-                health=gossip.snapshot,
-            )
+            clock, directory = config.wall_clock, joined.directory
+            self.seen = SwarmSeen(directory, gossip, self._experience, wall_clock=clock)
+            self._reader = self.seen.reader
             self._links = await stack.enter_async_context(
                 Links(
                     joined.transport,
@@ -120,6 +122,7 @@ class Client:
                 with_ends=self._has_local_head,
                 draft=config.draft,
             )
+            stack.callback(self.model.constraints.close)
             if self.model.draft is not None:
                 await stack.enter_async_context(self.model.draft)
             self._stack = stack.pop_all()
@@ -132,6 +135,10 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def wait_closed(self) -> None:
+        """Return never while the network works; raises DaemonDied when it has failed for good."""
+        await self._joined.transport.wait_closed()
 
     async def generate(self, prompt: Prompt, **options: Any) -> Done:
         """The whole answer at once; takes what `stream` takes and raises what it raises."""
@@ -178,7 +185,7 @@ class Client:
         session = self._session(router, request, drafter or self.model.drafter(request))
         chain: Chain | None = None
         try:
-            async with session:
+            async with self.seen.runs.entry(session, answer.times), session:
                 while not answer.finish_reason:
                     chosen = await session.next_token()
                     if session.chain is not None and session.chain is not chain:
@@ -228,36 +235,20 @@ class Client:
             experience=self._experience,
             patience_s=config.no_chain_patience_s,
             local_head=self._has_local_head,
-            wishes=Wishes(
-                max_token_s=config.max_token_s,
-                min_tokens_per_s=config.min_tokens_per_s,
-                explains=config.explains,
-            ),
+            wishes=Wishes.of(config),
             held=held,
             here=lambda: self._gossip.coordinate,
             rtt_s=self._gossip.rtt_s,
         )
 
     def _session(
-        self,
-        router: SwarmRouter,
-        request: Request,
-        drafter: Drafter | None,
+        self, router: SwarmRouter, request: Request, drafter: Drafter | None
     ) -> ChainSession:
-        config = self._config
         session = self._session_type(
             links=self._links,
             tasks=self._tasks,
             router=router,
-            limits=SessionLimits(
-                chunk_tokens=config.prefill_chunk_tokens,
-                open_timeout_s=config.open_timeout_s,
-                step_timeout_s=config.step_timeout_s,
-                step_floor_s=config.step_floor_s,
-                mend_timeout_s=config.mend_timeout_s,
-                close_timeout_s=config.close_timeout_s,
-                has_standbys=config.standbys,
-            ),
+            limits=SessionLimits.of(self._config),
             terms=request.terms(self.model, self._holders.page_key),
             token_ids=request.token_ids,
             ends=self.model.session_ends(request),

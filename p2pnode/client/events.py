@@ -76,6 +76,9 @@ class Done:
     """The longest wait for one token after the first."""
     hedges: int = 0
     """Steps that a standby was asked to do as well."""
+    guesses_right: int = 0
+    """Tokens that were guessed ahead, and came out so."""
+    guesses_wrong: int = 0
     hops: tuple[HopCost, ...] = field(default=())
     peers: tuple[PeerSeen, ...] = ()
     """What was seen of them, in earlier generations too; where the client was asked to explain."""

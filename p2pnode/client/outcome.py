@@ -92,6 +92,7 @@ def done(
     session: ChainSession, links: Links, prompt_tokens: int, text: str, reason: str, times: Times
 ) -> Done:
     """The last event of a generation."""
+    guessed = session.speculation.policy if session.speculation else None
     return Done(
         text=text,
         token_ids=tuple(session.token_ids[prompt_tokens:]),
@@ -101,6 +102,8 @@ def done(
         chain=session.chain or Chain((), ""),
         failovers=session.failovers,
         hedges=session.hedges,
+        guesses_right=guessed.num_right if guessed else 0,
+        guesses_wrong=guessed.num_wrong if guessed else 0,
         ttft_s=max(0.0, times.first - times.began),
         tokens_per_s=times.tokens_per_s,
         stall_s=times.stall_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from p2pnode.routing.histogram import Histogram
@@ -28,6 +29,27 @@ class PeerSeen:
     """The points that have not faded; 0 is spotless."""
     back_off_s: float
     """For how long it is the last resort from now on; 0: it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The swarm as one client knows it."""
+
+    view: SwarmView
+    seen: tuple[PeerSeen, ...]
+    rtts_s: Mapping[PeerId, float]
+    """From here, as measured or predicted; peers of which nothing is known are missing."""
+
+
+def observed(
+    view: SwarmView,
+    reputation: Reputation,
+    rtt_s: Callable[[PeerId], float | None],
+    now: float,
+) -> Observed:
+    """All of it at one moment; ``now`` on reputation's clock."""
+    rtts_s = {a.peer: rtt for a in view.announcements if (rtt := rtt_s(a.peer)) is not None}
+    return Observed(view=view, seen=peers_seen(reputation, view, now), rtts_s=rtts_s)
 
 
 def peers_seen(reputation: Reputation, view: SwarmView, now: float) -> tuple[PeerSeen, ...]:

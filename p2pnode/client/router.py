@@ -6,10 +6,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 from p2pnode.client.experience import Experience as Experience
 from p2pnode.client.peers import PeerSeen, peers_seen
-from p2pnode.errors import BadRequest, NoChain, PeerError, PromptTooLong
+from p2pnode.config import ClientConfig
+from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused, PromptTooLong
 from p2pnode.net.links import Links
 from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
 from p2pnode.routing.explain import Explanation, explain
@@ -44,6 +46,15 @@ class Wishes:
             if value is not None and not value > 0:
                 raise BadRequest(f"{name} must be above 0, not {value:g}")
 
+    @classmethod
+    def of(cls, config: ClientConfig) -> Self:
+        """What a client's settings say of it."""
+        return cls(
+            max_token_s=config.max_token_s,
+            min_tokens_per_s=config.min_tokens_per_s,
+            explains=config.explains,
+        )
+
 
 class SwarmRouter:
     """A `Router` over the directory and gossip, for one model and one session."""
@@ -77,6 +88,8 @@ class SwarmRouter:
         self._held = held or Held()
         self._here = here
         self._rtt_s = rtt_s
+        self._refusal = ""
+        """What a peer has last said when it did not take this session."""
         self._asked: tuple[SwarmView, Needs, int] | None = None
         self._predicted: dict[PeerId, tuple[Link, float]] = {}
         self._usual: dict[tuple[LayerRange, int], tuple[float, float | None]] = {}
@@ -120,6 +133,8 @@ class SwarmRouter:
         """See `Router.blame`."""
         now = asyncio.get_running_loop().time()
         is_linked = self._links.get(error.peer) is not None
+        if isinstance(error, PeerRefused):
+            self._refusal = str(error)
         self._experience.blame(error, self._reader.known(), now, is_linked=is_linked)
 
     def explain(self) -> Explanation | None:
@@ -147,13 +162,15 @@ class SwarmRouter:
             needs = self._needs(view, num_tokens)
             try:
                 return self._choose(view, needs, chain, lost)
-            except (NoChain, PromptTooLong):
+            except (NoChain, PromptTooLong) as error:
                 # Worth waiting for: a peer that said when to ask again or may be heard of again, or
                 # a swarm that was whole.
                 experience = self._experience
                 is_hopeful = chain is not None or bool(experience.refused or experience.lost)
                 is_hopeful = is_hopeful or is_full(view, needs)
                 if is_fresh and (not is_hopeful or clock() > give_up_at):
+                    if self._refusal and isinstance(error, NoChain):
+                        raise NoChain(f"{error}; {self._refusal}", error.missing) from error
                     raise
             if is_fresh:
                 await asyncio.sleep(RETRY_INTERVAL_S)

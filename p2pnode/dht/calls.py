@@ -84,6 +84,7 @@ class Calls:
             return await call()
         except PeerLost as error:
             log.debug("calling again: peer=%s error=%s", peer.short, error)
+            self._met.discard(peer)  # one that is back does not know us
         await self._reach(peer)
         return await call()
 

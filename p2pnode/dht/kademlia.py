@@ -12,6 +12,7 @@ from libp2p.crypto.keys import KeyPair
 
 from p2pnode.dht import whois
 from p2pnode.dht.address_book import AddressBook
+from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.backend import DHTID, P2P, P2PDaemonError, PeerID
 from p2pnode.dht.calls import Calls
 from p2pnode.dht.fetch import Fetch
@@ -71,11 +72,14 @@ class KademliaDirectory:
         wall_clock: Callable[[], float],
         monotonic: Callable[[], float],
         is_client: bool = False,
+        admits: Admits = everybody,
     ) -> None:
+        """admits: in a private swarm, who is in it; the others are not asked and not answered"""
         self._transport = transport
         self._key_pair = key_pair
         self._clock = wall_clock
         self._is_client = is_client
+        self._admits = admits
         self.book = AddressBook(transport.connect, self._who_is)
         self._calls = Calls(self.book, self._introduce, monotonic=monotonic)
         self._judge = RecordJudge()
@@ -93,6 +97,7 @@ class KademliaDirectory:
             clock=self._clock,
             is_client=self._is_client,
             heard=self.book.heard,
+            admits=self._admits,
         )
         if not self._is_client:
             await self._register()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from libp2p.crypto.keys import KeyPair
 
+from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.holder import Holder
 from p2pnode.dht.records import (
     ALL_KEYS,
@@ -21,7 +22,7 @@ from p2pnode.dht.records import (
     shard_of,
     subkey_of,
 )
-from p2pnode.errors import BadRecord, JoinFailed
+from p2pnode.errors import BadRecord, JoinFailed, NotMember
 from p2pnode.trust.envelope import peer_of
 from p2pnode.types import Announcement, PeerId
 
@@ -32,7 +33,15 @@ MAINLAND = 0
 class MemoryDht:
     """The holders of a swarm, as one per island."""
 
-    def __init__(self, *, clock: Callable[[], float], latency_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        latency_s: float = 0.0,
+        admits: Admits = everybody,
+    ) -> None:
+        """admits: in a private swarm, who is in it"""
+        self._admits = admits
         self.clock = clock
         self.latency_s = latency_s
         self._holders: dict[int, Holder] = {MAINLAND: Holder(RecordJudge())}
@@ -63,12 +72,17 @@ class MemoryDht:
                     _offer(mainland, key, subkey, held.value, held.expires_at, now)
         self._island_of.clear()
 
-    async def holder_of(self, peer: PeerId) -> Holder:
-        """The holder that a peer reaches, after the latency; raises JoinFailed when cut off."""
+    async def holder_of(self, peer: PeerId, *, serves: bool = False) -> Holder:
+        """The holder that a peer reaches, after the latency; raises JoinFailed when cut off.
+
+        serves: to announce itself there; raises NotMember for one who may not
+        """
         if peer in self._cut_off:
             await asyncio.sleep(CUT_OFF_AFTER_S)
             raise JoinFailed("no peer of the swarm answers; check this machine's network")
         await asyncio.sleep(self.latency_s)
+        if not self._admits(peer, serves):
+            raise NotMember("the directory is that of a private swarm; join it with --invite")
         return self._holders[self._island_of.get(peer, MAINLAND)]
 
 
@@ -98,7 +112,7 @@ class MemoryDirectory:
 
     async def put(self, key: bytes, subkey: str, value: bytes, expires_at: float) -> None:
         """Ask the holder to keep these bytes; raises BadRecord when it refuses."""
-        holder = await self._dht.holder_of(self.peer)
+        holder = await self._dht.holder_of(self.peer, serves=True)
         holder.put(key, subkey, value, expires_at, now=self._dht.clock())
 
     async def announcements(self) -> tuple[Announcement, ...]:

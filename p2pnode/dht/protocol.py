@@ -18,6 +18,9 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
+from p2pnode.dht.admits import Admits, everybody
 from p2pnode.dht.backend import (
     DHTID,
     P2P,
@@ -36,7 +39,7 @@ from p2pnode.dht.ids import KEY_OF_ID, from_hivemind, node_id_of, to_hivemind
 from p2pnode.dht.records import ID_BYTES, RecordJudge
 from p2pnode.dht.search import Found, Neighbours
 from p2pnode.dht.table import BUCKET_SIZE, RoutingTable
-from p2pnode.errors import BadRecord, P2PNodeError, PeerLost, PeerMisbehaved
+from p2pnode.errors import BadRecord, P2PNodeError, PeerDenied, PeerLost, PeerMisbehaved
 from p2pnode.types import Announcement, PeerId
 
 log = logging.getLogger(__name__)
@@ -62,16 +65,19 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
         clock: Callable[[], float],
         is_client: bool,
         heard: Callable[[PeerId, PeerId], None],
+        admits: Admits = everybody,
     ) -> None:
         """Its handlers are not yet registered.
 
         heard: told (about whom, by whom) for each peer that another one named
+        admits: whose calls are answered, and whose answers are believed
         """
         super().__init__()
         self.node_id = node_id_of(p2p.peer_id)
         self.table = RoutingTable(self.node_id)
         self._p2p, self._calls, self._holder, self._judge = p2p, calls, holder, judge
         self._groups, self._clock, self._heard = groups, clock, heard
+        self._admits = admits
         # An empty node id tells others not to take us into their routing tables.
         node_id = b"" if is_client else self.node_id.to_bytes()
         self._info = dht_pb2.NodeInfo(node_id=node_id)
@@ -166,10 +172,15 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
 
         async def call() -> tuple[float, Any]:
             sent_at = self._clock()  # connecting has been done
+            self._check_member(name)
             try:
-                return sent_at, await getattr(stub, method)(request)
+                answer = await getattr(stub, method)(request)
             except (P2PDaemonError, P2PHandlerError) as error:
                 raise PeerLost(name, f"directory call failed: {str(error)[:200]!r}") from error
+            except DecodeError as error:
+                raise PeerMisbehaved(name, "answered a call with what is no message") from error
+            self._check_member(name)
+            return sent_at, answer
 
         try:
             sent_at, answer = await self._calls.run(name, call)
@@ -178,6 +189,11 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
             raise
         await self._note(peer, answer.peer)
         return sent_at, answer
+
+    def _check_member(self, peer: PeerId, serves: bool = True) -> None:
+        """Raises PeerDenied for one with whom we have nothing to do."""
+        if not self._admits(peer, serves):
+            raise PeerDenied(peer, "is no member of our swarm that may do this")
 
     def _read_neighbours(self, teller: PeerID, result: Any) -> Neighbours:
         neighbours = {}
@@ -194,6 +210,7 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
         self, request: dht_pb2.PingRequest, context: P2PContext
     ) -> dht_pb2.PingResponse:
         """Tell our clock; take the sender into the routing table."""
+        self._check_member(from_hivemind(context.remote_id), serves=False)
         await self._note(context.remote_id, request.peer)
         return dht_pb2.PingResponse(peer=self._info, dht_time=self._clock(), available=True)
 
@@ -201,6 +218,7 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
         self, request: dht_pb2.StoreRequest, context: P2PContext
     ) -> dht_pb2.StoreResponse:
         """Keep the records that may be believed."""
+        self._check_member(from_hivemind(context.remote_id))
         await self._note(context.remote_id, request.peer)
         if len(request.keys) > MAX_KEYS:
             raise ValueError(f"{len(request.keys)} records in one request, at most {MAX_KEYS}")
@@ -217,9 +235,10 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
 
     def _keep(self, raw_id: bytes, raw_subkey: bytes, value: bytes, expires_at: float) -> bool:
         try:
-            key = KEY_OF_ID.get(int.from_bytes(raw_id, "big"), b"")
-            self._holder.put(key, raw_subkey.decode(), value, expires_at, now=self._clock())
-        except (BadRecord, ValueError) as error:
+            key, subkey = KEY_OF_ID.get(int.from_bytes(raw_id, "big"), b""), raw_subkey.decode()
+            self._check_member(PeerId.parse(subkey.partition("/")[0]))
+            self._holder.put(key, subkey, value, expires_at, now=self._clock())
+        except (BadRecord, PeerDenied, ValueError) as error:
             log.debug("record not kept: error=%r", str(error))
             return False
         return True
@@ -228,6 +247,7 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
         self, request: dht_pb2.FindRequest, context: P2PContext
     ) -> dht_pb2.FindResponse:
         """The ids of what we hold under each key, and whom we know near it."""
+        self._check_member(from_hivemind(context.remote_id), serves=False)
         await self._note(context.remote_id, request.peer)
         if len(request.keys) > MAX_KEYS:
             raise ValueError(f"{len(request.keys)} keys in one request, at most {MAX_KEYS}")
@@ -245,6 +265,7 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
         self, request: dht_pb2.FindRequest, context: P2PContext
     ) -> dht_pb2.FindResponse:
         """The records with these ids; empty where we have none."""
+        self._check_member(from_hivemind(context.remote_id), serves=False)
         await self._note(context.remote_id, request.peer)
         if len(request.keys) > MAX_IDS:
             raise ValueError(f"{len(request.keys)} ids in one request, at most {MAX_IDS}")
@@ -256,7 +277,8 @@ class P2PNodeDirectory2(ServicerBase):  # type: ignore[misc]
     async def _note(self, peer: PeerID, info: Any) -> None:
         """Take a peer in that says it is a node, at the place that its peer id gives it."""
         node_id = node_id_of(peer)
-        if info.node_id and info.node_id == node_id.to_bytes():
+        is_node = info.node_id and info.node_id == node_id.to_bytes()
+        if is_node and self._admits(from_hivemind(peer), True):
             self.table.add(node_id, peer, await self._groups.of(peer))
 
 

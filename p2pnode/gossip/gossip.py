@@ -60,11 +60,12 @@ class Gossip:
         describe: Callable[[], Health] | None = None,
         on_change: OnChange | None = None,
         rng: random.Random | None = None,
+        max_neighbours: int | None = None,
     ) -> None:
-        most = MAX_CLIENT_NEIGHBOURS if sign is None else MAX_NEIGHBOURS
+        usual = MAX_CLIENT_NEIGHBOURS if sign is None else MAX_NEIGHBOURS
         # Seeded by the key: different at each peer, the same in each run of a scenario.
         self._rng = rng or random.Random(peer)
-        self._core = Core(peer, sign, self._rng, max_neighbours=most)
+        self._core = Core(peer, sign, self._rng, max_neighbours=max_neighbours or usual)
         self._members = members
         self._wall_clock = wall_clock
         self._describe = describe
@@ -73,12 +74,18 @@ class Gossip:
         self._prober: Prober
         self._tasks = Tasks()
         self._meeting: set[PeerId] = set()
+        self._doubted: set[PeerId] = set()
 
     # --- what the rest of the program asks
 
     def snapshot(self) -> Mapping[PeerId, PeerHealth]:
         """What is known of each peer; those of which nothing is known are missing."""
         return self._core.known.snapshot()
+
+    @property
+    def doubted(self) -> frozenset[PeerId]:
+        """Who does not answer us at the moment, before it is settled whether that is suspicious."""
+        return frozenset(self._doubted)
 
     def rtt_s(self, peer: PeerId) -> float | None:
         """The median of the last round trips measured to a peer."""
@@ -124,6 +131,7 @@ class Gossip:
         """A control link has ended: if that was no good-bye, look at once (`LinkEvents`)."""
         is_neighbour = link.peer in self._core.members.neighbours
         if self._links is not None and is_neighbour and not isinstance(error, PeerMisbehaved):
+            self._doubted.add(link.peer)
             self._start_meeting(link.peer)
 
     def _dispatch(self, link: Link, message: Sync | Probe | Probed) -> None:
@@ -202,6 +210,7 @@ class Gossip:
         """Ping a neighbour and exchange news; find out what is wrong when it does not answer."""
         try:
             if not await self._prober.reaches(peer, self._core.opening()):
+                self._doubted.add(peer)
                 await self._doubt(peer)
             self._report()
             await self._prober.let_go(peer)
@@ -209,6 +218,7 @@ class Gossip:
             log.debug("no meeting: peer=%s error=%s", peer.short, error)
         finally:
             self._meeting.discard(peer)
+            self._doubted.discard(peer)
 
     async def _doubt(self, peer: PeerId) -> None:
         """Let others try; when nobody gets an answer, say so."""

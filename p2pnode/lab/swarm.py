@@ -12,8 +12,7 @@ import itertools
 import random
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +20,12 @@ from typing import Any, Self, TypeVar
 
 from p2pnode.client.client import Client
 from p2pnode.config import ClientConfig, NodeConfig
-from p2pnode.dht.memory import MemoryDht, MemoryDirectory
+from p2pnode.dht.admits import everybody
+from p2pnode.dht.memory import MemoryDht
 from p2pnode.errors import DaemonDied
-from p2pnode.lab.conditions import Conditions, LabBlock, LabTransport
+from p2pnode.lab.conditions import Conditions, LabBlock
+from p2pnode.lab.member import LabMember
+from p2pnode.lab.members import Club
 from p2pnode.lab.reference import whole_block
 from p2pnode.model.block import Block
 from p2pnode.model.device import Device
@@ -31,10 +33,8 @@ from p2pnode.model.source import find_model
 from p2pnode.model.spec import read_spec
 from p2pnode.net.identity import Identity
 from p2pnode.net.memory import Line, MemoryNetwork, fake_identity
-from p2pnode.net.reach import Reach
 from p2pnode.node.figures import CHUNK_TOKENS, Figures, session_bytes_per_token
 from p2pnode.node.server import BlockServer
-from p2pnode.swarm.network import Joined
 from p2pnode.tasks import Tasks
 from p2pnode.types import LayerRange, PeerId
 
@@ -74,32 +74,6 @@ class LabNode:
             self.open_hops[LayerRange.parse(fields["layers"]).start] -= 1
 
 
-class LabMember:
-    """One participant's `Network` in memory."""
-
-    def __init__(
-        self, swarm: LocalSwarm, identity: Identity, conditions: Conditions | None = None
-    ) -> None:
-        self._swarm = swarm
-        self._identity = identity
-        self._conditions = conditions
-
-    @asynccontextmanager
-    async def join(self) -> AsyncIterator[Joined]:
-        """See `Network.join`."""
-        directory = MemoryDirectory(self._swarm.dht, self._identity.key_pair)
-        met, sign = asyncio.Event(), self._identity.sign
-        async with (
-            self._swarm.network.transport(self._identity.peer) as ground,
-            Reach(ground, on_change=met.set) as transport,
-        ):
-            if self._conditions is None:
-                yield Joined(transport, directory, met=met, sign=sign)
-            else:
-                shaped = LabTransport(transport, self._conditions)
-                yield Joined(shaped, directory, met=met, sign=sign)
-
-
 class LocalSwarm:
     """Nodes that serve parts of one model folder. ``async with`` owns them."""
 
@@ -112,8 +86,10 @@ class LocalSwarm:
         seed: int = 0,
         latency_s: float = 0.0,
         config: dict[str, Any] | None = None,
+        club: Club | None = None,
     ) -> None:
-        """config: settings of `NodeConfig` and `ClientConfig`; those of one are not the other's."""
+        """club: the members, where the swarm is a private one
+        config: settings of `NodeConfig` and `ClientConfig`; those of one are not the other's."""
         unknown = (config or {}).keys() - _names(NodeConfig) - _names(ClientConfig)
         if unknown:
             raise ValueError(f"neither nodes nor clients have a setting {', '.join(unknown)}")
@@ -125,7 +101,12 @@ class LocalSwarm:
         """How nodes that are started from now on quantise their weights."""
         self.nodes: list[LabNode] = []
         self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
-        self.dht = MemoryDht(clock=self.wall_clock, latency_s=latency_s)
+        self.club = club
+        self.dht = MemoryDht(
+            clock=self.wall_clock,
+            latency_s=latency_s,
+            admits=everybody if club is None else club.admits,
+        )
         self._seed = seed
         self._config = {"wall_clock": self.wall_clock, "cache": cache, **(config or {})}
         self.client_peers: list[PeerId] = []

@@ -16,7 +16,6 @@ from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Probe, Single
 from p2pnode.model.families import CODE_ERRORS
 from p2pnode.model.loader import Form, load_tensors
-from p2pnode.model.memory import owned_ends
 from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
 from p2pnode.model.pool import KVPool, Layout, Widths
@@ -24,6 +23,7 @@ from p2pnode.model.quant import Quantisation
 from p2pnode.model.skeleton import Skeleton, build
 from p2pnode.model.spec import read_config
 from p2pnode.model.tensor import TORCH_DTYPES, is_finite
+from p2pnode.sizes import owned_ends
 from p2pnode.types import LayerRange, ModelSpec
 
 
@@ -101,7 +101,7 @@ class Block:
         """
         config = read_config(folder)
         kind = TORCH_DTYPES[dtype]
-        embeds, has_head = owned_ends(spec, layers, ends=ends)
+        embeds, has_head = owned_ends(spec.num_layers, layers, ends=ends)
         skeleton = build(config, kind, packs=True)
         wanted = skeleton.wanted(layers, embeds=embeds, has_head=has_head)
         quantisation = Quantisation.of(skeleton, wanted, kind, quant) if quant else None

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import jinja2
 import jinja2.exceptions
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -22,24 +23,30 @@ import jinja2.utils
 from p2pnode.errors import BadRequest, ModelFilesError
 from p2pnode.log import escape
 
-Message = Mapping[str, str]
-"""``{"role": "user", "content": "..."}``."""
+Message = Mapping[str, Any]
+"""``{"role": "user", "content": "..."}``, and what `OPTIONAL` names."""
+
+OPTIONAL = {"name": str, "tool_call_id": str, "tool_calls": list}
+"""Of a tool's answer, and of an assistant that called tools; templates that know them use them."""
 
 MAX_RENDERED_CHARS = 16 << 20
 
 
-def checked_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Copies of messages with ``role`` and ``content`` and nothing else; raises BadRequest."""
+def checked_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Copies of messages with ``role`` and ``content``, and nothing unknown; raises BadRequest."""
     if isinstance(messages, str) or not messages:
         raise BadRequest("a chat needs at least one message with a role and a content")
     checked = []
     for number, message in enumerate(messages):
-        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
-            raise BadRequest(f"message {number} is not a mapping of just role and content")
-        if not all(isinstance(value, str) for value in message.values()):
+        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+            raise BadRequest(f"message {number} is not a mapping of role and content")
+        if not all(isinstance(message[name], str) for name in ("role", "content")):
             raise BadRequest(f"message {number}: role and content must be text")
         if not message["role"]:
             raise BadRequest(f"message {number} has an empty role")
+        for name in set(message) - {"role", "content"}:
+            if name not in OPTIONAL or not isinstance(message[name], OPTIONAL[name]):
+                raise BadRequest(f"message {number}: {escape(str(name), 40)} is not known")
         checked.append(dict(message))
     return checked
 
@@ -48,24 +55,41 @@ class ChatTemplate:
     """A compiled template. Renders like ``apply_chat_template(add_generation_prompt=True)``."""
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
-        self._source = source
+        self.source = source
+        """As it came with the model."""
         self._variables = dict(variables)
 
-    def render(self, messages: Sequence[Message]) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it tells the model of tools; False, too, when it is broken."""
+        try:
+            parsed = _environment().parse(self.source)
+            return "tools" in jinja2.meta.find_undeclared_variables(parsed)
+        except (jinja2.TemplateError, RecursionError):
+            return False
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
         """The text that the model continues with its answer.
 
+        tools: what the model may ask to be called, in OpenAI's shape
         Raises BadRequest when the template refuses the messages (an unknown role, two messages of
         one role in a row), ModelFilesError when the template itself is broken.
         """
         checked = checked_messages(messages)
         try:
-            template = _environment().from_string(self._source)
+            template = _environment().from_string(self.source)
         except jinja2.TemplateError as error:
             what = escape(str(error))
             raise ModelFilesError(f"the model's chat template is broken: {what}") from None
         try:
             parts = template.generate(
-                messages=checked, add_generation_prompt=True, **self._variables
+                messages=checked,
+                tools=tools or None,
+                documents=None,
+                add_generation_prompt=True,
+                **self._variables,
             )
             return _bounded(parts)
         except _Refused as error:

@@ -79,15 +79,19 @@ def ensure_supported(folder: Path, spec: ModelSpec, *, cache: Path) -> None:
 
     cache: a folder for the outcomes, kept by config, transformers' version and our own
     """
-    config = read_config(folder)
+    ensure_config_supported(read_config(folder), spec.name, cache=cache)
+
+
+def ensure_config_supported(config: Any, name: str, *, cache: Path) -> None:
+    """The same of a config that was read."""
     text = json.dumps([config.to_dict(), transformers.__version__, CHECK_VERSION], sort_keys=True)
     file = cache / "checks" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
     reason = _read_reason(file)
     if reason is None:
         reason = check_shape(config).reason
-        _keep_reason(file, spec.family, reason)
+        _keep_reason(file, config.model_type, reason)
     if reason:
-        raise ModelUnsupported(f"{spec.name} cannot be served: {reason}")
+        raise ModelUnsupported(f"{name} cannot be served: {reason}")
 
 
 def _check(family: str, make_config: Callable[[], Any]) -> Check:

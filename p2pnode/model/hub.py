@@ -80,6 +80,15 @@ def fetch(
         return Fetched(folder, weights)
 
 
+def fetch_config(model: str, *, cache: Path, hub_url: str | None) -> Path:
+    """A model's config.json alone; see `source.find_config`."""
+    with _translated(model):
+        file = _Hub(model, cache / "hub", None, hub_url).snapshot(["config.json"], revision=None)
+    if not (file / "config.json").exists():
+        raise ModelFilesError(f"{model} on the hub is no model: it has no config.json")
+    return file / "config.json"
+
+
 def _fetch_single(hub: _Hub, folder: Path, layers: LayerRange | None, with_ends: bool) -> Fetched:
     if not (folder / "config.json").exists():
         raise ModelFilesError(f"{hub.model} on the hub is no model: it has no config.json")

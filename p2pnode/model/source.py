@@ -69,6 +69,29 @@ def find_model(
     return ModelFiles(model, fetched.folder, sums, False)
 
 
+def find_config(model: str | None, *, cache: Path, hub_url: str | None = None) -> tuple[str, Path]:
+    """A model's name and its config file, without its weights; from the hub if need be.
+
+    model: as for `find_model`, or the path of a config file
+    Raises UnknownModel, ModelFilesError, DiskFull.
+    """
+    if model in BUILTIN_NAMES:
+        return BUILTIN_NAME, _packaged("builtin") / "config.json"
+    if not model:
+        raise UnknownModel("the model's name is empty; give a folder, a config.json or a hub id")
+    path = _folder(model)
+    if path.is_file():
+        return path.resolve().parent.name, path
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelFilesError(f"{escape(str(path))} is no model: it has no config.json")
+        return path.resolve().name, path / "config.json"
+    _check_hub_id(model)
+    from p2pnode.model.hub import fetch_config
+
+    return model, fetch_config(model, cache=cache, hub_url=hub_url)
+
+
 def builtin_draft() -> Path:
     """The folder of the built-in model's draft; raises ModelFilesError when it is not there."""
     return _packaged("builtin/draft")

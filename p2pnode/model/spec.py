@@ -26,7 +26,11 @@ def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
 
     Raises ModelFilesError, ModelUnsupported.
     """
-    config = read_config(folder)
+    return spec_of(read_config(folder), name, fingerprint)
+
+
+def spec_of(config: Any, name: str, fingerprint: str) -> ModelSpec:
+    """The same of a config that was read."""
     return ModelSpec(
         name=name,
         fingerprint=fingerprint,
@@ -40,7 +44,12 @@ def read_spec(folder: Path, name: str, fingerprint: str) -> ModelSpec:
 
 def read_config(folder: Path) -> Any:
     """A model's config, checked; raises ModelFilesError, ModelUnsupported."""
-    table = read_json(folder / "config.json")
+    return read_config_file(folder / "config.json")
+
+
+def read_config_file(file: Path) -> Any:
+    """The same by the path of the config file, whatever it is called."""
+    folder, table = file.parent, read_json(file)
     family = table.get("model_type")
     if table.get("auto_map"):
         raise ModelUnsupported(f"{folder} brings code of its own (auto_map), which is never run")
@@ -57,17 +66,16 @@ def read_config(folder: Path) -> Any:
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(table)
     except CODE_ERRORS as error:
-        file = folder / "config.json"
         raise ModelFilesError(f"{file} is no {family} config: {one_line(error)}") from error
-    _check_sizes(folder, config)
+    _check_sizes(file, config)
     return config
 
 
-def _check_sizes(folder: Path, config: Any) -> None:
+def _check_sizes(file: Path, config: Any) -> None:
     """Raises unless a model of these sizes can be built at all, weights or not."""
     for name, most in MAX_SIZES.items():
         size = getattr(config, name, None)
         if size is None:
-            raise ModelUnsupported(f"{folder}: a {config.model_type} config has no {name}")
+            raise ModelUnsupported(f"{file.parent}: a {config.model_type} config has no {name}")
         if type(size) is not int or not 0 < size <= most:
-            raise ModelFilesError(f"{folder / 'config.json'}: {name} is not 1 to {most}")
+            raise ModelFilesError(f"{file}: {name} is not 1 to {most}")

@@ -36,7 +36,8 @@ class TextCodec:
     ) -> None:
         """Use `load`; this is for a tokenizer that was built by other means."""
         self._tokenizer = tokenizer
-        self._chat_template = chat_template
+        self.chat_template = chat_template
+        """None: `encode_chat` cannot work."""
         self.eos_token_ids = eos_token_ids
         """The answer ends at any of these."""
         self._pieces = Pieces(tokenizer, hidden=eos_token_ids)
@@ -63,7 +64,7 @@ class TextCodec:
     @property
     def has_chat_template(self) -> bool:
         """Whether `encode_chat` can work."""
-        return self._chat_template is not None
+        return self.chat_template is not None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, with the tokens that the model expects around it.
@@ -72,15 +73,18 @@ class TextCodec:
         """
         return self._encode(text, add_special_tokens=True)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """Token ids of a conversation, ready for the answer.
 
         messages: mappings of ``role`` and ``content``, the oldest first
+        tools: what the model may ask to be called; heeded by templates that know tools
         Raises BadRequest when the model has no chat template or its template refuses.
         """
-        if self._chat_template is None:
+        if self.chat_template is None:
             raise BadRequest("this model has no chat template; use a plain prompt")
-        return self._encode(self._chat_template.render(messages), add_special_tokens=False)
+        return self._encode(self.chat_template.render(messages, tools), add_special_tokens=False)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens; ids beyond the vocabulary are silent."""

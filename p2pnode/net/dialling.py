@@ -11,6 +11,7 @@ from p2pnode.errors import PeerLost, PeerTimeout
 from p2pnode.net import addresses, seen
 from p2pnode.net.control import TIMEOUT_S, Control, Refusal
 from p2pnode.net.libraries import PeerID
+from p2pnode.net.transport import FOREIGN
 from p2pnode.types import PeerId
 
 log = logging.getLogger(__name__)
@@ -24,13 +25,15 @@ LISTENS_WITHIN_S = 2.0
 _MULTISTREAM = b"\x13/multistream/1.0.0\n"
 """What both sides of a libp2p connection over TCP say first, after its length."""
 
+_NOT_SPOKEN = "protocols not supported"
+
 _REASONS = {
     "peer id mismatch": "another peer answers at its address",
     "dial to self": "is ourselves",
     "no addresses": "has no address that we know",
     "connection refused": "cannot be reached (connection refused)",
     "deadline exceeded": "did not answer",
-    "protocols not supported": "does not speak the protocol",
+    _NOT_SPOKEN: FOREIGN,
     "no route to host": "cannot be reached (no route)",
     "network is unreachable": "cannot be reached (network is unreachable)",
 }
@@ -87,6 +90,11 @@ def binary(peer: PeerId) -> bytes:
     """A peer id as the daemon wants it."""
     data: bytes = PeerID.from_base58(peer).to_bytes()
     return data
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether the daemon said that a peer is there, and does not speak a protocol of ours."""
+    return _NOT_SPOKEN in str(error)
 
 
 def reason(error: Exception) -> str:

@@ -31,6 +31,14 @@ class Ground(Transport, Protocol):
         """
         ...
 
+    def may_ask(self, peer: PeerId) -> bool:
+        """Whether a connected peer is one that we ask for help: in a private swarm, a member."""
+        ...
+
     async def answers(self, address: str) -> bool:
         """Whether a peer listens at a TCP address, by a connection that proves no identity."""
+        ...
+
+    def cut(self, peer: PeerId) -> None:
+        """Close all streams to and from a peer: their owners see them end."""
         ...

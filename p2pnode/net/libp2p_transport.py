@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
+from p2pnode.errors import DaemonDied, P2PNodeError, PeerForeign, PeerLost, PeerTimeout
 from p2pnode.net import addresses
 from p2pnode.net.control import TIMEOUT_S, Refusal, read_stream_info
-from p2pnode.net.dialling import binary, dial, listens, reason, seen_at
+from p2pnode.net.dialling import binary, dial, is_foreign, listens, reason, seen_at
 from p2pnode.net.identity import Identity
 from p2pnode.net.libp2p_stream import LibP2PStream
 from p2pnode.net.libraries import Multiaddr, PeerID
@@ -157,6 +157,10 @@ class P2PTransport:
         except (Refusal, TimeoutError) as error:
             raise DaemonDied(f"p2pd does not say who is connected: {error}") from error
 
+    def may_ask(self, peer: PeerId) -> bool:
+        """See `Ground.may_ask`."""
+        return True
+
     async def answers(self, address: str) -> bool:
         """See `Ground.answers`."""
         return await listens(address)
@@ -166,7 +170,8 @@ class P2PTransport:
         try:
             socket = await self._daemon.control.open_stream(binary(peer), protocol)
         except Refusal as error:
-            raise PeerLost(peer, reason(error)) from error
+            kind = PeerForeign if is_foreign(error) else PeerLost
+            raise kind(peer, reason(error)) from error
         except TimeoutError as error:
             what = f"opened no stream within {TIMEOUT_S:g} s"
             raise PeerTimeout(peer, what) from error
@@ -191,6 +196,11 @@ class P2PTransport:
             await self._daemon.control.accept_at(address, protocol)
         except (Refusal, TimeoutError) as error:
             raise DaemonDied(f"p2pd does not accept a handler: {error}") from error
+
+    def cut(self, peer: PeerId) -> None:
+        """See `Ground.cut`."""
+        for stream in [each for each in self._streams if each.peer == peer]:
+            stream.close()
 
     def _accept_path(self) -> Path:
         return self._daemon.folder / "accept.sock"

@@ -20,15 +20,15 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol
 
 from p2pnode.errors import PeerError, PeerLost, PeerMisbehaved, PeerTimeout, WireError
+from p2pnode.net.hello import FIRST_CHANNEL, NONCE_BYTES, read_hello, write_hello
 from p2pnode.net.patience import Patience
 from p2pnode.net.pings import MAX_PINGS, Pings
 from p2pnode.net.transport import ByteStream
 from p2pnode.net.uplink import Uplink
 from p2pnode.types import PeerId, Tensor
-from p2pnode.wire.codec import MAX_HEADER_BYTES
 from p2pnode.wire.coding import LOSSY, Buffers, choose
-from p2pnode.wire.frames import END, PREFIX, Assembler, FrameWriter, Prefix, end_frame, frames
-from p2pnode.wire.messages import PROTOCOL_VERSION, Hello, Ping, Pong
+from p2pnode.wire.frames import Assembler, FrameWriter, end_frame
+from p2pnode.wire.messages import Ping, Pong
 from p2pnode.wire.padding import Padding
 from p2pnode.wire.reader import END_OF_STREAM, FrameReader
 
@@ -126,20 +126,9 @@ class Link:
 
     async def greet(self, software: str) -> None:
         """Exchange `Hello`; raises PeerMisbehaved or PeerLost. The caller sets the deadline."""
-        self._channel += 1
-        hello = Hello(
-            version=PROTOCOL_VERSION, software=software, nonce=os.urandom(16), credentials=b""
-        )
-        self._write(*frames(hello, self._channel))
-        try:
-            theirs = await self._read_greeting()
-        except WireError as error:
-            raise PeerMisbehaved(self.peer, str(error)) from error
-        if not isinstance(theirs, Hello):
-            raise PeerMisbehaved(self.peer, "did not greet first")
-        if theirs.version != PROTOCOL_VERSION:
-            what = f"speaks version {theirs.version} of the protocol, we speak {PROTOCOL_VERSION}"
-            raise PeerMisbehaved(self.peer, what)
+        write_hello(self.stream, os.urandom(NONCE_BYTES), software=software)
+        self._channel = FIRST_CHANNEL
+        await read_hello(self.stream)
 
     def watch(self, interval_s: float, timeout_s: float) -> None:
         """Run a heartbeat from now on: no answer for ``timeout_s`` ends the link."""
@@ -196,14 +185,6 @@ class Link:
             up_bytes_per_s=self.uplink.bytes_per_s,
             coding_bytes_per_s=self.uplink.coding_bytes_per_s,
         )
-
-    async def _read_greeting(self) -> Any:
-        """The first message: small, and without a tensor."""
-        prefix = Prefix.parse(await self.stream.read_exactly(PREFIX.size))
-        if prefix.num_bytes > MAX_HEADER_BYTES or prefix.flags & END:
-            raise WireError(f"frame of {prefix.num_bytes} bytes, at most {MAX_HEADER_BYTES}")
-        data = await self.stream.read_exactly(prefix.num_bytes)
-        return Assembler(max_message_bytes=0).add(prefix, data)
 
     async def _receive(self) -> None:
         try:

@@ -207,6 +207,11 @@ class MemoryNetwork:
         self.transports[acceptor].accept(far)
         return near
 
+    def cut(self, peer: PeerId, other: PeerId) -> None:
+        """The first closes all its streams to the second."""
+        for stream in [s for s in self._streams if (s.local, s.peer) == (peer, other)]:
+            stream.close()
+
     def forget(self, stream: MemoryStream) -> None:
         """That end of a stream is closed."""
         self._streams.pop(stream, None)

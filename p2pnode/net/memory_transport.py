@@ -7,9 +7,9 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from p2pnode.errors import DaemonDied, P2PNodeError, PeerLost, PeerTimeout
+from p2pnode.errors import DaemonDied, P2PNodeError, PeerForeign, PeerLost, PeerTimeout
 from p2pnode.net.memory_stream import MemoryStream
-from p2pnode.net.transport import ByteStream, StreamHandler
+from p2pnode.net.transport import FOREIGN, ByteStream, StreamHandler
 from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
 
@@ -116,6 +116,10 @@ class MemoryTransport:
         connected = self._network.connected_to(self._peer)
         return {peer: (_host(living[peer]),) for peer in connected if peer in living}
 
+    def may_ask(self, peer: PeerId) -> bool:
+        """See `Ground.may_ask`."""
+        return True
+
     async def answers(self, address: str) -> bool:
         """See `Ground.answers`."""
         found = [there for there in self._network.transports.values() if _names((address,), there)]
@@ -141,8 +145,9 @@ class MemoryTransport:
         there = self._network.transports.get(peer)
         if there is None or protocol not in there._handlers:
             await self._travel(peer, there=False)
-            what = "is gone" if there is None else f"does not speak {protocol}"
-            raise PeerLost(peer, what)
+            if there is None:
+                raise PeerLost(peer, "is gone")
+            raise PeerForeign(peer, f"{FOREIGN} ({protocol})")
         self._check_open()
         stream = self._network.open_pair(self._peer, peer, protocol)
         try:
@@ -151,6 +156,10 @@ class MemoryTransport:
             stream.close()
             raise
         return stream
+
+    def cut(self, peer: PeerId) -> None:
+        """See `Ground.cut`."""
+        self._network.cut(self._peer, peer)
 
     async def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Answer inbound streams of this protocol."""

@@ -184,7 +184,7 @@ class Reach:
     async def _answers(self, question: CallBack) -> list[tuple[str, ...]]:
         """What up to `NUM_ASKED` peers say, asked at once; the next ones when some do not."""
         observed = await self._ground.observed()
-        peers = sorted(observed)
+        peers = sorted(filter(self._ground.may_ask, observed))
         self._rng.shuffle(peers)
         far = [peer for peer in peers if not seen.is_near(seen.hosts_of(observed[peer]))]
         left = (far or peers)[:MAX_TRIED]

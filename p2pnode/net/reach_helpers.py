@@ -149,7 +149,8 @@ class Helpers:
         now = asyncio.get_running_loop().time()
         if self._unknown.get(peer, now) > now:
             return 0
-        helpers = [each for each in sorted(await self._ground.observed()) if each != peer]
+        observed = sorted(await self._ground.observed())
+        helpers = [each for each in observed if each != peer and self._ground.may_ask(each)]
         self._rng.shuffle(helpers)
         del helpers[most:]
         num_failed = 0

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from p2pnode.types import PeerId
 
+FOREIGN = "does not speak our protocol: it is in a private swarm (see --invite), or no p2pnode"
+"""What is said of a peer that can be reached and does not serve a protocol that all of us do."""
+
 
 class Sink(Protocol):
     """Where the bytes of a stream go, without a copy in between."""
@@ -83,7 +86,7 @@ class Transport(Protocol):
         ...
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
-        """Open a stream to a connected peer; raises PeerLost, PeerTimeout.
+        """Open a stream to a connected peer; raises PeerLost (PeerForeign), PeerTimeout.
 
         Over a connection to the incarnation of a peer that was killed, which nobody has noticed
         yet, the first stream fails, or ends at once; the next ``connect`` dials the living one.

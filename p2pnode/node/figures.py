@@ -10,14 +10,14 @@ from p2pnode.errors import DoesNotFit
 from p2pnode.model.block import Block, Work
 from p2pnode.model.device import Device, choose_threads, measure_bandwidth, measure_flops
 from p2pnode.model.tensor import zeros
+from p2pnode.sizes import capacity_tokens
+from p2pnode.sizes import session_bytes_per_token as bytes_per_token_of
 from p2pnode.types import DTYPE_BYTES, LayerRange
 
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 5
 CHUNK_TOKENS = 64
 """The other size of a step that is measured: clients cut prompts by what a chunk takes."""
-MEMORY_SHARE = 0.8
-"""The part of what is free after loading that sessions may fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,16 @@ class Figures:
         return (1, self.latency_s), (CHUNK_TOKENS, self.chunk_s)
 
 
-def measure(block: Block, device: Device, *, max_session_tokens: int) -> Figures:
-    """Run a few steps and count; raises DoesNotFit when not even one session has room."""
+def measure(
+    block: Block, device: Device, *, max_session_tokens: int, activation_bytes: int = 0
+) -> Figures:
+    """Run a few steps and count; raises DoesNotFit when not even one session has room.
+
+    activation_bytes: what the largest step needs while it is computed
+    """
     latency_s = choose_threads(device, lambda: _step_s(block, 1))
     bytes_per_token = session_bytes_per_token(block)
-    capacity = int(device.free_bytes * MEMORY_SHARE) // bytes_per_token
+    capacity = capacity_tokens(device.free_bytes, activation_bytes, bytes_per_token)
     if capacity < min(max_session_tokens, block.spec.max_positions):
         what = f"{device.free_bytes} bytes free on {device.name}"
         raise DoesNotFit(f"{what}: room for {capacity} tokens of KV; serve fewer layers")
@@ -68,7 +73,7 @@ def session_bytes_per_token(block: Block, layers: LayerRange | None = None) -> i
     """
     row_bytes = block.spec.hidden_size * DTYPE_BYTES[block.dtype]
     share = len(layers or block.layers) / len(block.layers)
-    return math.ceil(block.kv_bytes_per_token * share) + 2 * row_bytes
+    return bytes_per_token_of(math.ceil(block.kv_bytes_per_token * share), row_bytes)
 
 
 def _step_s(block: Block, num_tokens: int) -> float:

@@ -13,14 +13,15 @@ from p2pnode.errors import BadLayerRange, DoesNotFit, ModelUnsupported
 from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
 from p2pnode.model.device import Device, choose_device, default_dtype
-from p2pnode.model.memory import block_bytes
+from p2pnode.model.memory import read_sizes
 from p2pnode.model.quant_library import ensure_installed
 from p2pnode.model.source import find_model
-from p2pnode.model.spec import read_spec
+from p2pnode.model.spec import read_config, read_spec
 from p2pnode.node.figures import Figures, measure
 from p2pnode.node.limits import within
 from p2pnode.node.wire_gate import ensure_passed
 from p2pnode.numerics import QUANTS, Numerics
+from p2pnode.sizes import Needed
 from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,12 @@ def load_block(
     check_layers(layers, spec)
     ensure_passed(files, config.wire, cache=config.cache)
     files = find_model(name, cache=config.cache, layers=layers, progress=progress)
-    whole = LayerRange(0, spec.num_layers)
     device = within(choose_device(config.device), config.vram_bytes)
     dtype, reason = config.dtype, "as asked"
     if dtype == "auto":
-        dtype, reason = default_dtype(device, block_bytes(files.folder, spec, whole, "float32"))
-    _ensure_fits(Asked(files.folder, spec, layers, dtype, config.quant), device, config.vram_bytes)
+        sizes = read_sizes(read_config(files.folder), "float32")
+        dtype, reason = default_dtype(device, sizes.weights_bytes(sizes.whole))
+    needed = _ensure_fits(Asked(files.folder, spec, layers, dtype, config), device)
     if not files.is_builtin:  # that one is proven by the tests
         ensure_supported(files.folder, spec, cache=config.cache)
     block = Block.load(
@@ -64,7 +65,12 @@ def load_block(
     log.info("loaded: model=%s layers=%s dtype=%s (%s)", spec.name, layers, numerics, reason)
     free_now = choose_device(config.device)
     free_now = within(free_now, config.vram_bytes, used_bytes=block.num_bytes)
-    return block, measure(block, free_now, max_session_tokens=config.min_session_tokens)
+    return block, measure(
+        block,
+        free_now,
+        max_session_tokens=config.min_session_tokens,
+        activation_bytes=needed.activation_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +81,46 @@ class Asked:
     spec: ModelSpec
     layers: LayerRange
     dtype: str
-    quant: str
+    config: NodeConfig
 
-    def num_bytes(self, quant: str) -> int:
-        """Of its tensors, with weights quantised so; raises ModelFilesError, ModelUnsupported."""
-        return block_bytes(self.folder, self.spec, self.layers, self.dtype, quant=quant)
+    def needed(self, quant: str) -> Needed:
+        """For the block and one session; raises ModelFilesError, ModelUnsupported.
+
+        quant: how its weights are quantised
+        """
+        sizes = read_sizes(read_config(self.folder), self.dtype, quant=quant)
+        return sizes.needed(
+            self.layers,
+            session_tokens=min(self.config.min_session_tokens, self.spec.max_positions),
+            step_tokens=self.config.prefill_chunk_tokens,
+        )
 
 
-def _ensure_fits(asked: Asked, device: Device, allowed_bytes: int | None) -> None:
+def _ensure_fits(asked: Asked, device: Device) -> Needed:
     """Raises DoesNotFit, which names the quantisation in which the block would fit, if one does."""
-    needed, free_bytes = asked.num_bytes(asked.quant), device.free_bytes
-    if needed <= free_bytes:
-        return
-    numerics = Numerics(asked.dtype, quant=asked.quant)
-    what = f"layers {asked.layers} of {asked.spec.name} need {_gb(needed)} in {numerics}"
-    allowed = "" if allowed_bytes is None else f" of the {_gb(allowed_bytes)} allowed"
+    config, free_bytes = asked.config, device.free_bytes
+    needed = asked.needed(config.quant)
+    if needed.total_bytes <= free_bytes:
+        return needed
+    numerics = Numerics(asked.dtype, quant=config.quant)
+    parts = f"{_gb(needed.weights_bytes)} of it weights"
+    total = f"need {_gb(needed.total_bytes)} ({parts}) in {numerics}"
+    what = f"layers {asked.layers} of {asked.spec.name} {total}"
+    allowed = "" if config.vram_bytes is None else f" of the {_gb(config.vram_bytes)} allowed"
     free = f"{device.name} has {_gb(free_bytes)} free{allowed}"
     raise DoesNotFit(f"{what}, {free}; serve fewer{_smaller(asked, free_bytes)}")
 
 
 def _smaller(asked: Asked, free_bytes: int) -> str:
     """What quantisation would help, for people; empty for none."""
-    for quant in QUANTS[QUANTS.index(asked.quant) + 1 if asked.quant else 0 :]:  # each is smaller
+    quant = asked.config.quant
+    for other in QUANTS[QUANTS.index(quant) + 1 if quant else 0 :]:  # each is smaller
         try:
-            needed = asked.num_bytes(quant)
+            needed = asked.needed(other)
         except ModelUnsupported:
             return ""
-        if needed <= free_bytes:
-            return f", or take --quant {quant}: {_gb(needed)}"
+        if needed.total_bytes <= free_bytes:
+            return f", or take --quant {other}: {_gb(needed.total_bytes)}"
     return ""
 
 

@@ -100,8 +100,9 @@ class Node:
 
 
 def _listening(joined: Joined) -> dict[str, object]:
-    return {
+    listening: dict[str, object] = {
         "peer": joined.transport.peer,
         "addresses": list(joined.transport.addresses),
         "founded": joined.has_founded,
     }
+    return listening if joined.inside is None else {**listening, "swarm": joined.inside.name}

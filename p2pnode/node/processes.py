@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,12 +70,20 @@ class NodeProcesses:
         *,
         model: str | None = None,
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        patience: float = 1.0,
     ) -> None:
-        """model: a folder or hub id, None for the built-in one; environment: added to ours."""
+        """model: a folder or hub id, None for the built-in one; environment: added to ours.
+
+        options: more of `p2pnode serve`; the last one counts
+        patience: how many times longer than usual a node may take to start
+        """
         self.nodes: list[NodeProcess] = []
         self._home = home
         self._model = model
         self._environment = environment
+        self._options = options
+        self._patience = patience
         self._drains = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -104,7 +112,7 @@ class NodeProcesses:
     async def listen(self, layers: LayerRange, join: str = "") -> NodeProcess:
         """Start a node and wait until others can join through it."""
         node = await self._start(layers, join)
-        async with _deadline(node, LISTENING_WITHIN_S):
+        async with _deadline(node, LISTENING_WITHIN_S * self._patience):
             listening = await node.wait_for("listening")
         node.peer = PeerId.parse(listening["peer"])
         node.address = listening["addresses"][0]
@@ -112,7 +120,7 @@ class NodeProcesses:
 
     async def serve(self, node: NodeProcess) -> None:
         """Wait until a node that listens serves its layers."""
-        async with _deadline(node, SERVING_WITHIN_S):
+        async with _deadline(node, SERVING_WITHIN_S * self._patience):
             await node.wait_for("serving")
         self._drains.start(node.drain(), name=f"drain-{node.layers}")
 
@@ -127,7 +135,7 @@ class NodeProcesses:
         # float32 on the CPU everywhere: the comparison with the unsplit model is then exact.
         arguments += ["--device", "cpu", "--dtype", "float32", "--host", HOST]
         arguments += ["--home", str(self._home), *(["--join", join] if join else [])]
-        arguments += ["--model", self._model] if self._model else []
+        arguments += [*(["--model", self._model] if self._model else []), *self._options]
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -18,7 +18,8 @@ from p2pnode.node.limits import Busy, LoadOfOthers, leave_at
 from p2pnode.numerics import Numerics
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.handler import Handler
-from p2pnode.serving.places import Limits
+from p2pnode.serving.limits import Limits
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession
 from p2pnode.serving.worker import Worker
 from p2pnode.swarm.announcer import Announcer
@@ -54,7 +55,9 @@ class BlockServer:
         )
         async with (
             Worker(figures.step_times) as worker,
-            Handler(self.block, worker, admission, limits, self._session_event) as handler,
+            Handler(
+                self.block, worker, admission, limits, self._session_event, _quotas(joined)
+            ) as handler,
         ):
             gossip = self._gossip(joined, HealthMeter(transport.peer, handler, worker, figures))
             async with self._links(joined, handler, gossip) as links, Tasks() as tasks:
@@ -182,6 +185,12 @@ class BlockServer:
             issued_at=0.0,
             expires_at=0.0,
         )
+
+
+def _quotas(joined: Joined) -> Quotas | None:
+    """Of members; in a public swarm nobody has one."""
+    inside = joined.inside
+    return None if inside is None else Quotas(joined.transport.peer, inside.member)
 
 
 async def _announce_to_new(joined: Joined, announcer: Announcer) -> None:

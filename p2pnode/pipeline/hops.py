@@ -35,7 +35,8 @@ class HopState:
     queue_s: float = 0.0
     compute_s: float = 0.0
     recent_compute_s: float = 0.0
-    """Of the last steps that it told of, mean."""
+    """Of the last steps that it told of, mean; so is ``recent_queue_s``."""
+    recent_queue_s: float = 0.0
     _reply: asyncio.Future[Any] | None = field(default=None, repr=False)
 
     @property
@@ -95,6 +96,7 @@ class HopState:
         new_steps = message.num_steps - self.num_steps
         if new_steps > 0:
             self.recent_compute_s = (message.compute_s - self.compute_s) / new_steps
+            self.recent_queue_s = (message.queue_s - self.queue_s) / new_steps
         self.num_steps = message.num_steps
         self.queue_s = message.queue_s
         self.compute_s = message.compute_s

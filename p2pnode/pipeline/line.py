@@ -91,7 +91,11 @@ class Line:
 
     def heard(self, index: int, position: int, now: float) -> list[Flight]:
         """A hop has done all below ``position``; returns the steps that this is news of."""
-        news = [each for each in self.flights if index not in each.heard and each.stop <= position]
-        for flight in news:
-            flight.heard[index] = now
+        news = []
+        for flight in self.flights:
+            if flight.stop > position:
+                break
+            if index not in flight.heard:
+                flight.heard[index] = now
+                news.append(flight)
         return news

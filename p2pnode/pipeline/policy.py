@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from p2pnode.trend import Trend
+
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 FIRST_ACCEPTANCE = 0.7
 MEMORY = 32.0
@@ -30,39 +32,10 @@ OVERHEAD_S = 0.0005
 """Per step, beside its compute."""
 MAX_AHEAD = 64
 """Guesses that may be under way."""
-MIN_CHANCE = 0.02
-"""A guess that all those before it leave less likely is not sent."""
-
-
-@dataclass(slots=True)
-class Trend:
-    """A line through (tokens, seconds), by least squares; old points count less."""
-
-    _n: float = 0.0
-    _x: float = 0.0
-    _y: float = 0.0
-    _xx: float = 0.0
-    _xy: float = 0.0
-
-    def note(self, num_tokens: int, seconds: float) -> None:
-        """A step of so many tokens took so long."""
-        keep = 1 - 1 / MEMORY
-        self._n = keep * self._n + 1
-        self._x = keep * self._x + num_tokens
-        self._y = keep * self._y + seconds
-        self._xx = keep * self._xx + num_tokens * num_tokens
-        self._xy = keep * self._xy + num_tokens * seconds
-
-    def at(self, num_tokens: int) -> float:
-        """What a step of so many tokens should take; 0 while nothing is known."""
-        if not self._n:
-            return 0.0
-        mean_x, mean_y = self._x / self._n, self._y / self._n
-        spread = self._xx / self._n - mean_x * mean_x
-        if spread < 1e-9:
-            return mean_y * max(1.0, num_tokens / mean_x)  # no better is known than in proportion
-        slope = max(0.0, (self._xy / self._n - mean_x * mean_y) / spread)
-        return max(0.0, mean_y + slope * (num_tokens - mean_x))
+MIN_CHANCE = 0.002, 0.02
+"""A guess that all those before it leave less likely is not sent: within these bounds, where the
+loop that it may save, times its chance, is `WORTH` of the time that it takes the slowest hop."""
+WORTH = 0.25
 
 
 @dataclass(slots=True)
@@ -95,7 +68,8 @@ class Policy:
 
     def computed(self, index: int, num_tokens: int, seconds: float) -> None:
         """A hop took so long for one step of so many tokens."""
-        self._steps.setdefault(index, Trend()).note(num_tokens, seconds)
+        trend = self._steps.setdefault(index, Trend(keep=1 - 1 / MEMORY))
+        trend.note(num_tokens, seconds)
 
     def interval_s(self, size: int) -> float:
         """How far apart windows of that size must be sent."""
@@ -111,7 +85,9 @@ class Policy:
     def window(self, num_ahead: int, loop_s: float) -> int:
         """How many tokens to guess next, when so many are under way; 0: none, it does not pay."""
         a = min(0.99, max(0.01, self.acceptance))
-        room = min(MAX_AHEAD, math.ceil(math.log(MIN_CHANCE) / math.log(a))) - num_ahead
+        least, most = MIN_CHANCE
+        chance = min(most, max(least, WORTH * self.interval_s(1) / loop_s))
+        room = min(MAX_AHEAD, math.ceil(math.log(chance) / math.log(a))) - num_ahead
         return max(0, min(room, self._size(loop_s)))
 
     def _size(self, loop_s: float) -> int:

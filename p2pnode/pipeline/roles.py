@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+from p2pnode.config import ClientConfig
 from p2pnode.errors import PeerError, PeerFault, PeerTimeout
 from p2pnode.types import Chain, Chosen, Hop, LayerRange, PeerId, Tensor
 
@@ -93,3 +94,16 @@ class SessionLimits:
     mend_timeout_s: float
     close_timeout_s: float
     has_standbys: bool = True
+
+    @classmethod
+    def of(cls, config: ClientConfig) -> Self:
+        """What a client's settings say of it."""
+        return cls(
+            chunk_tokens=config.prefill_chunk_tokens,
+            open_timeout_s=config.open_timeout_s,
+            step_timeout_s=config.step_timeout_s,
+            step_floor_s=config.step_floor_s,
+            mend_timeout_s=config.mend_timeout_s,
+            close_timeout_s=config.close_timeout_s,
+            has_standbys=config.standbys,
+        )

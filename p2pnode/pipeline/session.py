@@ -81,7 +81,7 @@ class ChainSession:
         if drafter is not None and ends is None:
             self.speculation = Speculation(self.line, drafter, max_tokens=self._terms.max_tokens)
             self.inbox.on_computed = self.speculation.policy.computed
-        self._waiting = Waiting(self.inbox, self._standbys, router, limits)
+        self.waiting = Waiting(self.inbox, self._standbys, router, limits)
         self._configuration: Configuration
         self._chunk_tokens = limits.chunk_tokens
         self._epoch = 0
@@ -144,7 +144,7 @@ class ChainSession:
                 if self.inbox.is_broken:
                     await self._mend(began)
                 await self._feed()
-                result = await self._waiting.result(self._configuration)
+                result = await self.waiting.result(self._configuration)
                 return await read(result, self._configuration)
             except PeerError as error:
                 self._blame(error)
@@ -242,7 +242,7 @@ class ChainSession:
         self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)
         branch = await self._configuration.apply(self._links, self._limits.open_timeout_s)
-        self._waiting.expect(self.hops)
+        self.waiting.expect(self.hops)
         self.line.restart(self.hops[0].held, branch)
         if not self._has_run:
             self.num_cached = self.line.sent
@@ -273,7 +273,7 @@ class ChainSession:
             work = keep_warm(now, self._links, self._router)
         self._helpers.append(self._tasks.start(work, name="standbys"))
         if self.speculation is not None:
-            guessing = self.speculation.run(self._guess, self._waiting.loop_s)
+            guessing = self.speculation.run(self._guess, self.waiting.loop_s)
             self._helpers.append(self._tasks.start(guessing, name="speculation"))
 
     async def _stop_helpers(self) -> None:

@@ -58,6 +58,12 @@ class Waiting:
         watch = self._watches.get(0)
         return watch.lags[-1].mean_s if watch is not None and watch.is_learned else 0.0
 
+    def heard_s(self) -> list[float]:
+        """How long after the start of a step each hop is heard, lately; of the smallest steps that
+        were measured, and empty before that."""
+        learned = [size for size, watch in self._watches.items() if watch.is_learned]
+        return [lag.mean_s for lag in self._watches[min(learned)].lags] if learned else []
+
     async def result(self, now: Configuration) -> Result:
         """The output of the last known token; raises the PeerError that stands in its way.
 

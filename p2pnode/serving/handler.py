@@ -21,7 +21,9 @@ from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import Admission
 from p2pnode.serving.job import Job, Output
-from p2pnode.serving.places import Limits, OnEvent, Places, reply
+from p2pnode.serving.limits import Limits
+from p2pnode.serving.places import OnEvent, Places, reply
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.requests import Requests
 from p2pnode.serving.session import Gap, HopSession, Key
 from p2pnode.serving.shadows import Shadows
@@ -44,14 +46,15 @@ class Handler:
         admission: Admission,
         limits: Limits,
         on_event: OnEvent,
+        quotas: Quotas | None = None,
     ) -> None:
-        self.places = Places(block, admission, limits, on_event, worker)
+        self.places = Places(block, admission, limits, on_event, worker, quotas)
         self._worker = worker
         self._admission = admission
         self._limits = limits
         self._requests = Requests()
         self._shadows = Shadows()
-        self._just_reported: set[Key] = set()
+        self._reporting: set[Key] = set()
 
     @property
     def sessions(self) -> dict[Key, HopSession]:
@@ -75,7 +78,7 @@ class Handler:
 
     async def run(self, links: Links) -> None:
         """Answer messages until cancelled; frees sessions whose client has gone silent."""
-        self.places.links = links
+        self.places.links, self.places.protect = links, links.protect
         await all_of(self._worker.run(self._on_done), self.places.sweep(), self._shadows.run())
 
     # --- events of links
@@ -193,7 +196,7 @@ class Handler:
         elif session.finish(job, outcome):
             self._send(session, outcome)
             self._shadows.grew(session)
-            self.places.trim(session)
+            self.places.trim(session, outcome.num_bytes)
             self._progress(session)
 
     def _send(self, session: HopSession, output: Output | None = None) -> None:
@@ -231,17 +234,25 @@ class Handler:
 
     def _progress(self, session: HopSession) -> None:
         """Say how far we are: at once, but not more often than every `PROGRESS_INTERVAL_S`."""
-        if session.key not in self._just_reported:
-            self._just_reported.add(session.key)
-            reply(session.client, replies.progress(session))
-            loop = asyncio.get_running_loop()
-            loop.call_later(PROGRESS_INTERVAL_S, self._report, session, session.num_steps)
+        if session.key in self._reporting:
+            return
+        loop = asyncio.get_running_loop()
+        due_at = session.reported_at + PROGRESS_INTERVAL_S
+        if loop.time() >= due_at:
+            self._report(session)
+        else:
+            self._reporting.add(session.key)
+            loop.call_at(due_at, self._report_later, session)
 
-    def _report(self, session: HopSession, num_steps: int) -> None:
-        """Catch up with what was done since the last report."""
-        self._just_reported.discard(session.key)
-        if not session.is_closed and session.num_steps > num_steps:
-            self._progress(session)
+    def _report(self, session: HopSession) -> None:
+        session.reported_at = asyncio.get_running_loop().time()
+        reply(session.client, replies.progress(session))
+
+    def _report_later(self, session: HopSession) -> None:
+        """What was done since the last report."""
+        self._reporting.discard(session.key)
+        if not session.is_closed:
+            self._report(session)
 
     def _pass_on(self, link: Link, message: Fault) -> None:
         """Our next hop cannot go on: its client may not be able to hear it from there."""

@@ -95,6 +95,11 @@ class Output:
         """Of what was chosen."""
         return tuple([each.token_id for each in self.chosen])
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the hidden states."""
+        return 0 if self.hidden is None else self.hidden.num_bytes
+
     def cut(self, stop: int) -> None:
         """Leave out the positions from ``stop`` on."""
         num_rows = max(0, stop - self.position)

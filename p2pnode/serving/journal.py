@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import takewhile
 
 from p2pnode.types import Tensor
 
@@ -63,13 +64,15 @@ class Journal:
     def chunks(self, start: int, max_tokens: int) -> Iterator[tuple[int, Tensor]]:
         """The rows from ``start`` on as (position, [<= max_tokens, hidden_size]).
 
-        None when the first of them is forgotten: the rest would only make a gap.
+        None when the first of them is forgotten: the rest would only make a gap. Takes no longer
+        for what lies before ``start``: most often the newest piece is wanted, of thousands.
         """
         waiting: list[Tensor] = []
         at, held = start, 0
         if start < self.start:
             return
-        for piece_start, piece in self._pieces:
+        wanted = takewhile(lambda each: each[0] + each[1].shape[0] > start, reversed(self._pieces))
+        for piece_start, piece in reversed(list(wanted)):
             skip = max(0, start - piece_start)
             while skip < piece.shape[0]:
                 take = min(piece.shape[0] - skip, max_tokens - held)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Set
 from typing import Any
 
 from p2pnode.errors import BadConstraint, ModelFilesError, PeerError, PeerLost, PeerRefused
@@ -21,7 +20,9 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
+from p2pnode.serving.limits import Limits
 from p2pnode.serving.prefixes import Prefixes
+from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
 from p2pnode.types import PeerId
@@ -30,18 +31,6 @@ from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Rerout
 log = logging.getLogger(__name__)
 
 OnEvent = Callable[[str, HopSession], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """The numbers that a handler needs."""
-
-    chunk_tokens: int
-    session_idle_timeout_s: float
-    journal_bytes: int
-    """Of one session; so much more is forgotten, oldest rows first."""
-    journals_bytes: int
-    """Of all sessions together."""
 
 
 class Places:
@@ -54,16 +43,22 @@ class Places:
         limits: Limits,
         on_event: OnEvent,
         worker: Worker,
+        quotas: Quotas | None,
     ) -> None:
         self.sessions: dict[Key, HopSession] = {}
         self.is_draining = False
         self.links: Links
+        self.protect: Callable[[Set[PeerId]], None] = lambda peers: None
+        """Told whose connections sessions need (`Links.protect`)."""
         self._block = block
         self._admission = admission
         self._limits = limits
         self._on_event = on_event
         self._worker = worker
+        self._quotas = quotas
         self._prefixes = Prefixes()
+        self._journal_room = 0
+        """Bytes that journals may still grow by before all have to be counted."""
         self._constraints = Constraints(lambda: block.folder)
         self._all_gone = asyncio.Event()
 
@@ -114,6 +109,9 @@ class Places:
         except MemoryError as error:  # others have taken what was free when we counted
             self._prefixes.shrink(0)
             raise PeerRefused(self.links.peer, "is out of memory", RETRY_AFTER_S) from error
+        now = asyncio.get_running_loop().time()
+        if self._quotas is not None:
+            self._quotas.take(link.peer, message.max_tokens, sessions, now)
         return HopSession(
             id=message.session,
             block=part,
@@ -126,7 +124,7 @@ class Places:
             token_ids=ids_of(message.token_ids),
             cache=cache,
             mean=Mean() if message.pools else None,
-            active_at=asyncio.get_running_loop().time(),
+            active_at=now,
         )
 
     async def _chooser(self, message: Open) -> Chooser | None:
@@ -151,6 +149,7 @@ class Places:
         num_tokens = min(num_tokens, session.max_tokens)
         await self._worker.do(lambda: session.cache.copy_from(kept.cache, num_tokens))
         session.begin_at(num_tokens, kept.journal)
+        self.trim(session, session.journal.num_bytes)
 
     async def next_link(self, message: Open | Reroute | Shadow) -> Link | None:
         """The link to the next hop that a message names; raises PeerError."""
@@ -212,6 +211,8 @@ class Places:
         session.is_closed = True
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
+            if self._quotas is not None:
+                self._quotas.give_back(session, asyncio.get_running_loop().time())
             self._on_event("session_closed", session)
             self._protect()
         if not self.sessions:
@@ -223,7 +224,7 @@ class Places:
         for session in self.sessions.values():
             following = session.next.peer if session.next is not None else None
             peers |= {session.client.peer, session.previous, following}
-        self.links.protect({peer for peer in peers if peer is not None})
+        self.protect({peer for peer in peers if peer is not None})
 
     def on_lost(self, link: Link, error: PeerError) -> None:
         """A link has ended: free its client's sessions, tell the others' clients."""
@@ -237,15 +238,18 @@ class Places:
             if session.shadowing is not None and session.shadowing.link is link:
                 session.shadowing = None
 
-    def trim(self, session: HopSession) -> None:
-        """Keep the journals within their bounds; the largest one gives way."""
+    def trim(self, session: HopSession, grown_bytes: int) -> None:
+        """Keep the journals within their bounds, after one has grown; the largest gives way."""
         limits = self._limits
         session.journal.trim(limits.journal_bytes)
-        excess = sum(each.journal.num_bytes for each in self.sessions.values())
-        excess -= limits.journals_bytes
-        if excess > 0:
+        self._journal_room -= grown_bytes
+        if self._journal_room >= 0:
+            return
+        held = sum(each.journal.num_bytes for each in self.sessions.values())
+        self._journal_room = limits.journals_bytes - held
+        if self._journal_room < 0:
             largest = max(self.sessions.values(), key=lambda each: each.journal.num_bytes)
-            largest.journal.trim(max(0, largest.journal.num_bytes - excess))
+            largest.journal.trim(max(0, largest.journal.num_bytes + self._journal_room))
 
     async def drain(self, within_s: float) -> None:
         """Leave: refuse new sessions, ask clients to move theirs, wait until all have gone.

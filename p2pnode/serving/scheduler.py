@@ -13,17 +13,18 @@ Rules:
 - lazy jobs, which keep standbys up to date, run when no other job waits, and at most a share of
   the time: a volunteer's standby must not cost its own chains.
 
-Merging pays since a forward takes about ``fixed_s + token_s * tokens``: reading the weights is the
-same for one token and for many. ``knee`` tokens cost as much as the weights.
+Merging pays since reading the weights is the same for one token and for many (`trend.Cost`):
+``knee`` tokens cost as much as the weights.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
+
+from p2pnode.trend import Cost
 
 SMALL_TOKENS = 8, 32
 """Decode steps, verify windows and short prompts are never split: at most a knee of tokens, within
@@ -42,19 +43,6 @@ QUIET_KNEES = 4.0
 """While they do, a forward without small jobs ends soon enough not to make the next one late."""
 LAZY_SHARE = 0.25
 """The most of the time that lazy jobs may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a forward of so many tokens takes."""
-
-    fixed_s: float
-    token_s: float
-
-    @property
-    def knee(self) -> float:
-        """Tokens that take as long as what every forward takes."""
-        return self.fixed_s / self.token_s
 
 
 class Waiting(Protocol):

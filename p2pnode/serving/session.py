@@ -16,6 +16,7 @@ Everything that changes a session's position, epoch or neighbours is in this fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -92,6 +93,8 @@ class HopSession:
     early: list[tuple[Link, Step]] = field(default_factory=list)
     """Steps of a later epoch that came before its `Reroute`."""
     active_at: float = 0.0
+    reported_at: float = -math.inf
+    """When its client was told last how far we are."""
     num_steps: int = 0
     queue_s: float = 0.0
     compute_s: float = 0.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
-from p2pnode.serving.scheduler import Cost
+from p2pnode.trend import Cost, Trend
 
 BUCKETS = (1, 8, 64, 1 << 30)
 """Forwards are grouped by their tokens: up to so many."""
@@ -50,8 +50,7 @@ class Tally:
         """The line through the typical forward of each size."""
         if self._until_fit <= 0 and self._times:
             self._until_fit = FIT_AGAIN_AFTER
-            typical = [_typical(seen) for seen in self._times.values()]
-            self._cost = _line(typical)
+            self._cost = _line(map(_typical, self._times.values()))
         return self._cost
 
     def waited(self, queue_s: float) -> None:
@@ -83,22 +82,12 @@ def _typical(seen: deque[tuple[int, float]]) -> tuple[float, float]:
     return median(tokens for tokens, _ in seen), median(compute_s for _, compute_s in seen)
 
 
-def _line(points: list[tuple[float, float]]) -> Cost:
-    """Least squares of the relative error; both parts positive, the knee within bounds."""
-    weights = [1.0 / max(compute_s, 1e-9) ** 2 for _, compute_s in points]
-    total = sum(weights)
-    mean_x = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / total
-    mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
-    spread = sum(w * (x - mean_x) ** 2 for w, (x, _) in zip(weights, points, strict=True))
-    if mean_y <= 0.0 or spread <= 0.0:
-        token_s = max(mean_y / (USUAL_KNEE + mean_x), 1e-12)
-        return Cost(USUAL_KNEE * token_s, token_s)
-    slope = (
-        sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in zip(weights, points, strict=True))
-        / spread
-    )
-    token_s = min(max(slope, mean_y / (MAX_KNEE + mean_x)), mean_y / (1.0 + mean_x))
-    return Cost(mean_y - token_s * mean_x, token_s)
+def _line(points: Iterable[tuple[float, float]]) -> Cost:
+    """Through typical forwards, by the least relative error."""
+    trend = Trend()
+    for num_tokens, compute_s in points:
+        trend.note(num_tokens, compute_s, 1.0 / max(compute_s, 1e-9) ** 2)
+    return trend.cost(usual_knee=USUAL_KNEE, max_knee=MAX_KNEE)
 
 
 def _quantile(values: list[int] | list[float], share: float) -> float:

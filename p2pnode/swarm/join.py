@@ -13,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, load_peers, save_peers
-from p2pnode.errors import BadRequest, JoinFailed, LocalError, P2PNodeError
-from p2pnode.swarm.running import running_addresses
+from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, save_peers
+from p2pnode.errors import JoinFailed, LocalError, P2PNodeError
+from p2pnode.swarm.refusals import raise_not_member
+from p2pnode.swarm.sources import JoinSources, add
 from p2pnode.types import PeerId
 
 log = logging.getLogger(__name__)
@@ -55,42 +54,6 @@ class Meeting(Protocol):
     async def explore(self) -> None:
         """Find the nodes around us; raises JoinFailed when it takes too long."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JoinSources:
-    """Where to look for a swarm."""
-
-    home: Path
-    explicit: tuple[str, ...] = ()
-    """Addresses from ``--join``; with any, nothing else is tried."""
-    public: tuple[str, ...] = ()
-    """Addresses from ``bootstrap_peers.txt``."""
-
-    def candidates(self) -> dict[PeerId, tuple[str, ...]]:
-        """Whom to try, as it is now; raises BadRequest for an explicit address without a peer."""
-        candidates: dict[PeerId, tuple[str, ...]] = {}
-        if self.explicit:
-            _add(candidates, by_peer(self.explicit))
-        else:
-            _add(candidates, _good_addresses(running_addresses(self.home / "run")))
-            last_good = load_peers(self.home / FILE_NAME)
-            _add(candidates, {good.peer: good.addresses for good in last_good})
-            _add(candidates, _good_addresses(self.public))
-        return candidates
-
-
-def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
-    """Addresses grouped by the peer that they end in; raises BadRequest without one."""
-    grouped: dict[PeerId, tuple[str, ...]] = {}
-    for address in addresses:
-        _, _, name = address.rpartition("/p2p/")
-        try:
-            peer = PeerId.parse(name)
-        except ValueError as error:
-            raise BadRequest(f"address {address[:200]!r} does not end in /p2p/PEER") from error
-        grouped[peer] = (*grouped.get(peer, ()), address)
-    return grouped
 
 
 class Joiner:
@@ -135,6 +98,7 @@ class Joiner:
         for error in errors:
             if isinstance(error, (JoinFailed, LocalError)):
                 raise error
+        raise_not_member(errors, is_told=bool(self._sources.explicit) or not may_found)
         tried = f"none of {len(candidates)} known nodes answered" if candidates else "none is known"
         if self._sources.explicit:
             what = f"no node given with --join answered: {_shown(errors)}"
@@ -175,7 +139,7 @@ class Joiner:
 
     def _candidates(self) -> dict[PeerId, tuple[str, ...]]:
         candidates = self._sources.candidates()
-        _add(candidates, self._known)
+        add(candidates, self._known)
         candidates.pop(self._own, None)
         return dict(list(candidates.items())[:MAX_CANDIDATES])
 
@@ -278,22 +242,6 @@ class Joiner:
         good = [GoodPeer(peer, at, now) for peer, at in self._known.items() if peer in known]
         if good:
             save_peers(self._sources.home / FILE_NAME, good)
-
-
-def _add(candidates: dict[PeerId, tuple[str, ...]], more: Mapping[PeerId, tuple[str, ...]]) -> None:
-    for peer, addresses in more.items():
-        candidates[peer] = tuple(dict.fromkeys((*candidates.get(peer, ()), *addresses)))
-
-
-def _good_addresses(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
-    """Like `by_peer`, for lists that nobody typed just now: a bad line costs itself only."""
-    good: dict[PeerId, tuple[str, ...]] = {}
-    for address in addresses:
-        try:
-            _add(good, by_peer([address]))
-        except BadRequest as error:
-            log.warning("address ignored: error=%s", error)
-    return good
 
 
 def _shown(errors: Iterable[P2PNodeError]) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from p2pnode.dht.directory import Directory
 from p2pnode.net.transport import Transport
+from p2pnode.swarm.inside import Inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Joined:
     """Set when nodes were met after joining, so that they should hear of us."""
     sign: Callable[[bytes], bytes] | None = None
     """Our signature with the key of our peer id; None for one who tells nothing of itself."""
+    inside: Inside | None = None
+    """What closes the doors of a private swarm; None in a public one."""
 
 
 class Network(Protocol):

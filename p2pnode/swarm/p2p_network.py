@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
-from p2pnode.config import ClientConfig, SwarmConfig, public_peers
+from p2pnode.config import ClientConfig, SwarmConfig
+from p2pnode.dht.admits import everybody
 from p2pnode.dht.kademlia import KademliaDirectory
+from p2pnode.net.ground import Ground
 from p2pnode.net.identity import Identity, claim
 from p2pnode.net.libp2p_transport import P2PTransport
 from p2pnode.net.reach import Reach
-from p2pnode.swarm.join import Joiner, JoinSources
+from p2pnode.swarm.inside import Entrance, Inside
+from p2pnode.swarm.join import Joiner
+from p2pnode.swarm.membership import Membership, enter
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.running import shown_as_running
+from p2pnode.swarm.sources import sources
 from p2pnode.tasks import Tasks
 
 
@@ -38,27 +43,26 @@ class P2PNetwork:
 
     @asynccontextmanager
     async def join(self) -> AsyncIterator[Joined]:
-        """See `Network.join`."""
+        """See `Network.join`; raises BadInvite, too."""
         config, met = self._config, asyncio.Event()
+        membership = self._membership()
         with ExitStack() as files:
             identity = self._identity(files)
-            async with (
-                self._ground(identity) as ground,
-                Reach(
-                    ground, kept=config.announce, is_client=self._is_client, on_change=met.set
-                ) as transport,
-                KademliaDirectory(
-                    transport,
-                    identity.key_pair,
-                    wall_clock=self._wall_clock,
-                    monotonic=asyncio.get_running_loop().time,
-                    is_client=self._is_client,
-                ) as directory,
-                Tasks() as tasks,
-            ):
+            async with AsyncExitStack() as stack:
+                daemon = await stack.enter_async_context(self._daemon(identity))
+                entrance = self._entrance(membership, identity)
+                ground = daemon if entrance is None else entrance.gate(daemon)
+                transport = await stack.enter_async_context(self._reach(ground, met))
+                inside = None if entrance is None else entrance.inside(transport)
+                directory = await stack.enter_async_context(
+                    self._directory(transport, identity, inside)
+                )
+                tasks = await stack.enter_async_context(Tasks())
+                if inside is not None:
+                    tasks.start(inside.teller.run(), name="tidings")
                 joiner = Joiner(
                     directory,
-                    self._sources(),
+                    sources(config, membership, has_joined=self._has_joined),
                     own=identity.peer,
                     wall_clock=self._wall_clock,
                     met=met.set,
@@ -67,15 +71,17 @@ class P2PNetwork:
                 has_joined = await joiner.join(may_found=may_found)
                 if not self._is_client:
                     # Nodes of this home reach us at any address of this machine.
-                    shown = shown_as_running(config.home.run, identity.peer, ground.addresses)
-                    files.enter_context(shown)
-                    self._port = ground.port
+                    run = self._folder(membership) / "run"
+                    files.enter_context(shown_as_running(run, identity.peer, daemon.addresses))
+                    self._port = daemon.port
                     await transport.check()  # so that the first announcement is right
                 self._has_joined = True
                 tasks.start(joiner.run(), name="joiner")
-                yield Joined(transport, directory, not has_joined, met, identity.sign)
+                yield Joined(transport, directory, not has_joined, met, identity.sign, inside)
 
-    def _ground(self, identity: Identity) -> P2PTransport:
+    # --- what it is made of
+
+    def _daemon(self, identity: Identity) -> P2PTransport:
         config = self._config
         return P2PTransport(
             identity,
@@ -86,6 +92,35 @@ class P2PNetwork:
             is_client=self._is_client,
         )
 
+    def _reach(self, ground: Ground, met: asyncio.Event) -> Reach:
+        kept = self._config.announce
+        return Reach(ground, kept=kept, is_client=self._is_client, on_change=met.set)
+
+    def _directory(
+        self, transport: Reach, identity: Identity, inside: Inside | None
+    ) -> KademliaDirectory:
+        return KademliaDirectory(
+            transport,
+            identity.key_pair,
+            wall_clock=self._wall_clock,
+            monotonic=asyncio.get_running_loop().time,
+            is_client=self._is_client,
+            admits=everybody if inside is None else inside.gate.admits,
+        )
+
+    def _membership(self) -> Membership | None:
+        if not self._config.invite:
+            return None
+        return enter(self._config.home, self._config.invite, now=self._wall_clock())
+
+    def _entrance(self, membership: Membership | None, identity: Identity) -> Entrance | None:
+        if membership is None:
+            return None
+        if not self._is_client:
+            membership.check_serves()
+        guard = membership.guard(identity, wall_clock=self._wall_clock)
+        return Entrance(membership.name, guard, membership.news_file)
+
     def _identity(self, files: ExitStack) -> Identity:
         if self._is_client and self._key is None:
             return Identity.ephemeral()
@@ -93,12 +128,9 @@ class P2PNetwork:
         self._key = identity.path
         return identity
 
-    def _sources(self) -> JoinSources:
-        config = self._config
-        if config.join and not self._has_joined:
-            return JoinSources(home=config.home.folder, explicit=config.join)
-        public = (*config.join, *public_peers(Path.cwd()))
-        return JoinSources(home=config.home.folder, public=public)
+    def _folder(self, membership: Membership | None) -> Path:
+        """Where a swarm's last good peers are kept, and its nodes of this home show themselves."""
+        return self._config.home.folder if membership is None else membership.folder
 
 
 def node_network(config: SwarmConfig, *, wall_clock: Callable[[], float] = time.time) -> P2PNetwork:

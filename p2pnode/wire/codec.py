@@ -39,7 +39,8 @@ class Kind:
     name: str
     cls: type
     readers: dict[str, Reader]
-    writers: tuple[tuple[str, Writer | None], ...]
+    writers: tuple[tuple[str, Writer], ...]
+    """Of those fields that are not msgpack's values already."""
     tensor: str | None
 
 
@@ -70,7 +71,7 @@ def register_kind(name: str, cls: type) -> None:
         name=name,
         cls=cls,
         readers={field: reader(hints[field]) for field in fields},
-        writers=tuple((field, writer(hints[field])) for field in fields),
+        writers=tuple((f, write) for f in fields if (write := writer(hints[f])) is not None),
         tensor=tensors[0] if tensors else None,
     )
     _KINDS[name] = _KIND_OF[cls] = kind
@@ -96,9 +97,11 @@ def encode(value: object, coding: str = "") -> tuple[bytes, memoryview]:
     """
     kind = _KIND_OF[type(value)]
     header: dict[str, Any] = {"kind": kind.name}
+    for name in kind.readers:
+        header[name] = getattr(value, name)
     for name, write in kind.writers:
-        item = getattr(value, name)
-        header[name] = item if write is None or item is None else write(item)
+        if header[name] is not None:
+            header[name] = write(header[name])
     if coding and kind.tensor:
         header[kind.tensor].append(coding)
     packed = msgpack.packb(header)

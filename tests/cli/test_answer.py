@@ -16,6 +16,7 @@ from p2pnode.cli.exits import Failed
 from p2pnode.cli.output import Output
 from p2pnode.errors import NoChain, PromptTooLong
 from p2pnode.lab.swarm import LabNode, LocalSwarm
+from p2pnode.types import Sampling
 
 pytestmark = pytest.mark.virtual_time
 
@@ -83,6 +84,20 @@ async def test_scripts_get_the_chain_each_token_and_done(
     assert done["token_ids"] == [token["token_id"] for token in tokens]
     assert tokens[0]["position"] == done["prompt_tokens"]
     assert done["text"].startswith("".join(token["text"] for token in tokens))
+
+
+async def test_scripts_get_logprobs_where_they_ask_for_them(
+    tiny: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**OPTIONS, "sampling": Sampling(num_logprobs=2)}
+    async with three_nodes(tiny, cache) as swarm:
+        await generate_once(swarm.client(), PROMPT, options, Output(as_json=True))
+    _, *tokens, _ = events_of(capsys)
+    for token in tokens:
+        best, second = token["top_logprobs"]
+        assert set(best) == {"token_id", "text", "logprob"}
+        assert (best["token_id"], best["logprob"]) == (token["token_id"], token["logprob"])
+        assert 0 >= best["logprob"] >= second["logprob"]
 
 
 async def test_people_get_the_text_and_a_newline(

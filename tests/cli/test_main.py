@@ -18,23 +18,44 @@ from p2pnode.errors import BadRequest, JoinFailed, NoChain, P2PNodeError
 from p2pnode.types import LayerRange
 
 COMMANDS = {
-    "serve": "--model --layers --join --host --port --announce --key --device --dtype "
-    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --home --json",
-    "bootstrap": "--join --host --port --announce --key --home --json",
-    "generate": "--model --join --max-tokens --temperature --top-p --top-k --min-p "
-    "--repetition-penalty --stop --seed --head --draft --max-token-ms --min-tokens-per-s "
-    "--explain --home --json",
-    "chat": "--model --join --system --max-tokens --temperature --top-p --repetition-penalty "
-    "--seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "serve": "--model --layers --join --invite --host --port --announce --key --device --dtype "
+    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
+    "--home --json",
+    "bootstrap": "--join --invite --host --port --announce --key --home --json",
+    "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
+    "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs "
+    "--stop --seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
+    "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
+    "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
+    "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
+    "--draft --home --json",
+    "gateway keys add": "--rate --concurrent --home --json",
+    "gateway keys list": "--home --json",
+    "gateway keys remove": "--home --json",
+    "batch": "--model --join --invite --concurrent --draft --home --json",
     "demo": "--json",
-    "status": "--join --home --json",
-    "doctor": "--model --join --rtt-ms --home --json",
+    "status": "--join --invite --home --json",
+    "doctor": "--model --join --invite --rtt-ms --home --json",
     "keys show": "--key --home --json",
+    "swarm create": "--home --json",
+    "swarm invite": "--swarm --use --serve --admin --expires --quota --for --join --home --json",
+    "swarm revoke": "--swarm --join --home --json",
+    "swarm show": "--swarm --home --json",
     "model check": "--wire --quant --text --home --json",
+    "plan": "--vram --bandwidth --rtt --uplink --context --batch --dtype --quant --swarm --watts "
+    "--price-kwh --cloud-price --join --home --json",
+    "top": "--join --invite --home --json",
+    "service install": "--system --dry-run --home --json",
+    "service status": "--system --json",
+    "service remove": "--system --json",
+    "completion": "",
     "bench": "--quick --compare --plot --json",
     "version": "--json",
 }
-HEAVY = ("torch", "transformers", "hivemind", "libp2p", "rich", "numpy", "asyncio", "uvloop")
+HEAVY = (
+    *("torch", "transformers", "hivemind", "libp2p", "fastapi"),
+    *("rich", "numpy", "asyncio", "uvloop"),
+)
 
 
 def error_event(text: str) -> dict[str, object]:
@@ -91,6 +112,9 @@ def test_no_command_is_a_usage_error_that_shows_the_help(
         ["generate", "x", "--temperature", "-1"],
         ["generate", "x", "--max-tokens", "0"],
         ["generate", "x", "--seed", "-1"],
+        ["generate", "x", "--logprobs", "21"],
+        ["generate", "x", "--presence-penalty", "3"],
+        ["generate", "x", "--json-schema", "no such file"],
         ["generate", "x", "--head", "lokal"],
         ["fly"],
     ],

@@ -80,3 +80,14 @@ def test_a_node_that_joined_others_does_not_speak_of_a_new_swarm(
     face = NodeFace(Output(), ProgressBar("loading"))
     face.on_event("listening", {"peer": PEER, "addresses": [], "founded": False})
     assert capsys.readouterr().out == f"peer       {PEER}\n"
+
+
+def test_a_node_of_a_private_swarm_tells_how_to_invite_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    face = NodeFace(Output(), ProgressBar("loading"))
+    fields = {"peer": PEER, "addresses": [ADDRESS], "founded": False, "swarm": "club"}
+    face.on_event("listening", fields)
+    shown = capsys.readouterr().out
+    assert "p2pnode swarm invite --swarm club" in shown
+    assert "--join" not in shown

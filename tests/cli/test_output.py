@@ -79,7 +79,7 @@ def swarm(**changes: Any) -> SwarmView:
 def test_status_tells_scripts_what_is_covered(capsys: pytest.CaptureFixture[str]) -> None:
     show(swarm(), now=NOW + 5.0, output=Output(as_json=True))
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"swarm", "models", "peers"}
+    assert set(found) == {"swarm", "num_peers", "models", "peers"}
     (model,) = found["models"]
     assert model["num_layers"] == 27
     assert model["uncovered"] == ["9-17"]

@@ -114,6 +114,23 @@ async def test_a_peer_that_answers_fewer_questions_than_it_was_asked_has_failed(
         assert await client._protocol.fetch(LIAR, [b"x" * ID_BYTES]) == []
 
 
+async def test_an_answer_that_is_no_message_is_that_peers_fault_alone() -> None:
+    async with swarm(3) as (overlay, (one, two, client)):
+        await publish_all([one, two])
+        answer_with(overlay, dht_pb2.FindResult())
+
+        async def answer_garbage(_: Any, __: P2PContext) -> Any:
+            return dht_pb2.FindResponse.FromString(b"\xff\xff")  # as hivemind reads an answer
+
+        overlay.handlers[LIAR] = {
+            f"{SERVICE}.{name}": answer_garbage for name in ("rpc_find", "rpc_fetch")
+        }
+        assert await client._protocol.find(LIAR, [DHTID(1)]) is None
+        assert await client._protocol.fetch(LIAR, [b"x" * ID_BYTES]) == []
+        client._protocol.table.add(node_id_of(LIAR), LIAR, None)
+        assert {each.peer for each in await client.announcements()} == {one.peer, two.peer}
+
+
 async def test_who_asks_for_too_much_at_once_gets_nothing() -> None:
     async with swarm(3) as (_, (one, _, _)):
         context = P2PContext("", LIAR, LIAR)

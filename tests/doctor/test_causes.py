@@ -16,7 +16,8 @@ from p2pnode.doctor.here import Here
 from p2pnode.doctor.report import Cause, Grade, Report
 from p2pnode.errors import JoinFailed, PeerLost, PeerTimeout
 from p2pnode.lab.faults import SLOW_FACTOR
-from p2pnode.lab.swarm import LabMember, LabNode, LocalSwarm
+from p2pnode.lab.member import LabMember
+from p2pnode.lab.swarm import LabNode, LocalSwarm
 from p2pnode.model.device import Device
 from p2pnode.net.memory import Line
 from p2pnode.swarm.network import Joined

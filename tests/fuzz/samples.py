@@ -19,6 +19,7 @@ NAMED: dict[str, Any] = {
     "numerics": "float32",
     "fault": "compute",
     "held": b"h" * 14,
+    "log_id": b"",
     "place": b"",
     "digests": (b"d" * 120,),
     "suspicions": (),
@@ -29,6 +30,7 @@ NAMED: dict[str, Any] = {
     "hidden": None,
     "about": PEER,
     "turn": 1,
+    "pools": False,
 }
 TYPED: dict[Any, Any] = {
     int: 3,
@@ -38,7 +40,14 @@ TYPED: dict[Any, Any] = {
     bytes: b"bytes",
     PeerId: PEER,
     LayerRange: LayerRange(0, 9),
-    Sampling: Sampling(temperature=0.5, seed=3),
+    Sampling: Sampling(
+        temperature=0.5,
+        seed=3,
+        presence_penalty=0.5,
+        logit_bias=((5, -1.0), (7, 2.0)),
+        num_logprobs=2,
+        constraint='{"type": "object"}',
+    ),
     Tensor: Tensor("int64", (2,), bytes(16)),
 }
 

@@ -10,6 +10,9 @@ import numpy as np
 
 import p2pnode.gossip.messages
 import p2pnode.net.reach_messages
+import p2pnode.swarm.tidings
+import p2pnode.wire.messages
+import p2pnode.wire.notices
 from p2pnode import log
 from p2pnode.config import read_peers
 from p2pnode.dht import whois
@@ -23,14 +26,15 @@ from p2pnode.net import addresses
 from p2pnode.net.memory import fake_identity
 from p2pnode.numerics import INT8
 from p2pnode.trust.envelope import seal, unseal
-from p2pnode.types import Coordinate, Health, LayerRange, PeerId
+from p2pnode.types import Chosen, Coordinate, Health, LayerRange, PeerId
 from p2pnode.wire.codec import decode_header, encode
 from p2pnode.wire.coding import CODINGS, LOSSLESS
 from p2pnode.wire.frames import Assembler, FrameWriter, end_frame
+from p2pnode.wire.logprobs import pack, unpack
 from p2pnode.wire.pages import PAGE_TOKENS, names_of, tokens_named, tokens_shared
 from p2pnode.wire.reader import FrameReader
 from p2pnode.wire.records import decode_announcement, encode_announcement
-from tests.fuzz import files, model_targets
+from tests.fuzz import files, model_targets, trust_targets
 from tests.fuzz.mutate import mutated, mutated_fields
 from tests.fuzz.running import Target
 from tests.fuzz.samples import OTHER, PEER, messages
@@ -41,7 +45,14 @@ DOMAIN = "fuzz/1"
 WIDTH = 64
 QUIET = ("p2pnode.dht.peers_file", model_targets.QUIET)
 """Loggers that would have a line for each input."""
-LOADED = (p2pnode.gossip.messages, p2pnode.net.reach_messages, whois)
+LOADED = (
+    p2pnode.gossip.messages,
+    p2pnode.net.reach_messages,
+    p2pnode.swarm.tidings,
+    p2pnode.wire.messages,
+    p2pnode.wire.notices,
+    whois,
+)
 """Modules whose messages are known only when they are imported."""
 
 
@@ -113,6 +124,13 @@ def pages() -> Target:
         return shared
 
     return Target([ours, ours[:32], b"p" * 48], decode)
+
+
+def logprobs() -> Target:
+    """What a last hop says that the model thought of two tokens."""
+    tops = ((5, -0.5), (7, -2.0))
+    chosen = [Chosen(token_id, -0.5, tops) for token_id in (5, 6)]
+    return Target([pack(chosen)], lambda data: unpack(data, (5, 6), 2, 512), (ValueError,))
 
 
 def announcements() -> Target:
@@ -243,6 +261,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
         frames,
         coding,
         pages,
+        logprobs,
         announcements,
         records,
         envelopes,
@@ -256,6 +275,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
         model_targets.json_file,
         model_targets.config,
         model_targets.template,
+        trust_targets.warrants,
+        trust_targets.news,
+        trust_targets.greeting,
+        trust_targets.invites,
         names,
         escaped,
     )

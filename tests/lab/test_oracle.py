@@ -10,8 +10,9 @@ import pytest
 from p2pnode.client.client import Client
 from p2pnode.client.events import Done
 from p2pnode.config import ClientConfig
+from p2pnode.lab.member import LabMember
 from p2pnode.lab.oracle import Oracle
-from p2pnode.lab.swarm import LabMember, LocalSwarm
+from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.lab.wan.sessions import MeasuringClient, Told
 from p2pnode.net.memory import fake_identity
 from tests.support.models import greedy

@@ -69,7 +69,7 @@ def test_a_model_without_a_template_refuses_chat(tmp_path: Path) -> None:
         "hello",
         ["hello"],
         [{"role": "user"}],
-        [{"role": "user", "content": "x", "name": "y"}],
+        [{"role": "user", "content": "x", "nickname": "y"}],
         [{"role": "user", "content": None}],
         [{"role": "", "content": "x"}],
         [{"role": 1, "content": "x"}],

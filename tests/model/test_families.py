@@ -10,7 +10,7 @@ import torch
 from p2pnode.model import tiny
 from p2pnode.model.block import Block
 from p2pnode.model.check import check_family, quiet_transformers
-from p2pnode.model.memory import block_bytes, kv_bytes_per_token
+from p2pnode.model.memory import read_sizes
 from p2pnode.model.spec import read_config, read_spec
 from p2pnode.types import LayerRange
 
@@ -42,12 +42,12 @@ def test_logits_are_the_unsplit_models_in_1_to_4_parts(family: str) -> None:
 def test_a_block_holds_what_the_sums_said_before_it_was_loaded(family: str, tmp_path: Path) -> None:
     with quiet_transformers():
         tiny.random_model(tiny.default_config(family)).save_pretrained(tmp_path)
-    spec = read_spec(tmp_path, "tiny", "")
+    spec, sizes = read_spec(tmp_path, "tiny", ""), read_sizes(read_config(tmp_path), "float32")
     for layers in (LayerRange(0, 2), LayerRange(2, 4)):
         block = Block.load(tmp_path, spec, layers, device="cpu", dtype="float32")
 
-        assert block.num_bytes == block_bytes(tmp_path, spec, layers, "float32")
-        assert block.kv_bytes_per_token == kv_bytes_per_token(tmp_path, layers, "float32")
+        assert block.num_bytes == sizes.weights_bytes(layers)
+        assert block.kv_bytes_per_token == sizes.kv_bytes_per_token(layers)
         assert block.packs == (family not in ALONE)
 
 

@@ -17,10 +17,10 @@ from torch import nn
 from p2pnode.errors import LocalError, ModelUnsupported
 from p2pnode.model import quant_library, tiny
 from p2pnode.model.block import Block, Work
-from p2pnode.model.memory import block_bytes
+from p2pnode.model.memory import read_sizes
 from p2pnode.model.quant import Quantisation
 from p2pnode.model.quantised_linear import FEW_ROWS, Int8Linear, Nf4Linear, QuantisedLinear
-from p2pnode.model.spec import read_spec
+from p2pnode.model.spec import read_config, read_spec
 from p2pnode.numerics import QUANTS
 from p2pnode.types import LayerRange
 from tests.support.checkpoints import save_tiny
@@ -180,9 +180,10 @@ def test_the_sums_are_what_loading_measures(
 ) -> None:
     save_tiny(tmp_path, family)
     block = load(tmp_path, 0, 3, quant, dtype)
-    counted = block_bytes(tmp_path, block.spec, block.layers, dtype, quant=quant)
+    config = read_config(tmp_path)
+    counted = read_sizes(config, dtype, quant=quant).weights_bytes(block.layers)
     assert counted == block.num_bytes
-    assert counted < block_bytes(tmp_path, block.spec, block.layers, dtype)
+    assert counted < read_sizes(config, dtype).weights_bytes(block.layers)
 
 
 @needs_library
@@ -212,9 +213,8 @@ def test_a_family_whose_weights_are_elsewhere_is_refused_with_the_numbers(
     tmp_path: Path, family: str
 ) -> None:
     save_tiny(tmp_path, family)
-    spec = read_spec(tmp_path, "tiny", "")
     with pytest.raises(ModelUnsupported, match=rf"{family} has \d+ weights .* only \d+ that int8"):
-        block_bytes(tmp_path, spec, LayerRange(0, 4), "float32", quant="int8")
+        read_sizes(read_config(tmp_path), "float32", quant="int8")
     with pytest.raises(ModelUnsupported, match="that int8 can quantise"):
         load(tmp_path, 0, 4, "int8")
 

@@ -9,8 +9,8 @@ import pytest
 
 from p2pnode.config import NodeConfig
 from p2pnode.errors import BadRequest, DoesNotFit
-from p2pnode.model.memory import block_bytes
-from p2pnode.model.spec import read_spec
+from p2pnode.model.memory import read_sizes
+from p2pnode.model.spec import read_config
 from p2pnode.node.loading import load_block
 from p2pnode.types import LayerRange
 
@@ -45,16 +45,30 @@ def test_a_block_larger_than_allowed_is_not_even_loaded(tiny: Path, cache: Path)
         load(tiny, cache, 1000)
 
 
-@pytest.mark.parametrize(("share", "quant"), [(0.6, "int8"), (0.24, "nf4"), (0.1, "")])
+def needed_bytes(tiny: Path, quant: str) -> int:
+    """For the middle layers and a session of 64 tokens."""
+    sizes = read_sizes(read_config(tiny), "float32", quant=quant)
+    step_tokens = NodeConfig().prefill_chunk_tokens
+    return sizes.needed(MIDDLE, session_tokens=64, step_tokens=step_tokens).total_bytes
+
+
+@pytest.mark.parametrize(
+    ("allowed", "named"), [("int8", "int8"), ("nf4", "nf4"), ("less than nf4", "")]
+)
 def test_quantisation_that_would_make_it_fit_is_named(
-    tiny: Path, cache: Path, share: float, quant: str
+    tiny: Path, cache: Path, allowed: str, named: str
 ) -> None:
-    spec = read_spec(tiny, "tiny", "")
-    allowed = int(share * block_bytes(tiny, spec, MIDDLE, "float32"))
+    allowed_bytes = needed_bytes(tiny, allowed if named else "nf4") - (not named)
     with pytest.raises(DoesNotFit) as caught:
-        load(tiny, cache, allowed)
-    hint = f"; serve fewer, or take --quant {quant}: 0.00 GB" if quant else "; serve fewer"
+        load(tiny, cache, allowed_bytes)
+    hint = f"; serve fewer, or take --quant {named}: 0.00 GB" if named else "; serve fewer"
     assert str(caught.value).endswith(hint)
+
+
+def test_what_was_counted_before_loading_is_what_fits(tiny: Path, cache: Path) -> None:
+    assert load(tiny, cache, needed_bytes(tiny, "")) >= 64
+    with pytest.raises(DoesNotFit):
+        load(tiny, cache, needed_bytes(tiny, "") - 1)
 
 
 def test_a_quantisation_that_is_none_is_refused_with_the_choices() -> None:
@@ -73,5 +87,5 @@ def test_sessions_get_what_the_weights_leave_of_it(tiny: Path, cache: Path) -> N
 
 
 def test_no_room_for_one_session_is_no_room(tiny: Path, cache: Path) -> None:
-    with pytest.raises(DoesNotFit, match="serve fewer layers"):
+    with pytest.raises(DoesNotFit, match=r"of it weights.*; serve fewer"):
         load(tiny, cache, 200_000, min_session_tokens=4096)

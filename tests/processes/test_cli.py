@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import signal
 import socket
+import struct
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +21,15 @@ import pytest
 from p2pnode.model.reference import greedy
 from p2pnode.model.source import find_model
 from p2pnode.model.text import TextCodec
-from tests.support.commands import Command, json_lines, p2pnode, run, sockets_in
+from tests.support.commands import (
+    END_WITHIN_S,
+    Command,
+    environment,
+    json_lines,
+    p2pnode,
+    run,
+    sockets_in,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -53,7 +67,8 @@ def test_generate_finds_the_node_of_its_home_and_writes_what_the_unsplit_model_w
 ) -> None:
     made = run("generate", PROMPT, "--max-tokens", str(NUM_TOKENS), "--json", "--home", str(home))
     assert made.returncode == 0, made.stderr
-    chain, *tokens, done = json_lines(made.stdout)
+    chain, *others, done = json_lines(made.stdout)
+    tokens = [each for each in others if each["event"] == "token"]  # a busy machine has more to say
     assert chain["chain"] == [{"peer": node.seen[0]["peer"], "layers": "0-26"}]
     folder = find_model(None, cache=cache).folder
     prompt_ids = TextCodec.load(folder).encode(PROMPT)
@@ -72,6 +87,37 @@ def test_status_shows_the_node(node: Command, home: Path) -> None:
     assert [peer["peer"] for peer in found["peers"]] == [node.seen[0]["peer"]]
     assert found["models"][0]["uncovered"] == []
     assert found["models"][0]["num_layers"] == 27
+
+
+def test_top_draws_the_node_and_q_ends_it(node: Command, home: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+    with subprocess.Popen(
+        p2pnode("top", "--home", str(home)),
+        stdin=theirs,
+        stdout=theirs,
+        env=environment(TERM="xterm-256color"),
+    ) as top:
+        os.close(theirs)
+        drawn = b""
+        while node.seen[0]["peer"][-8:].encode() not in drawn:
+            drawn += os.read(ours, 4096)
+        os.write(ours, b"q")
+        with contextlib.suppress(OSError):  # its end has closed the terminal
+            while os.read(ours, 4096):
+                pass
+        assert top.wait(END_WITHIN_S) == 0
+    os.close(ours)
+    assert b"all covered" in drawn
+
+
+def test_a_plan_for_the_swarm_names_its_peer(node: Command, home: Path) -> None:
+    made = run("plan", "builtin", "--swarm", "--json", "--home", str(home), "--dtype", "float32")
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["fits"] is True
+    assert [each["peer"] for each in found["ranges"]] == [node.seen[0]["peer"]]
+    assert found["assumed"]["source"] == "swarm"
 
 
 def test_ctrl_c_ends_generate_with_the_answer_so_far(node: Command, home: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2pnode.errors import JoinFailed, PeerError
-from p2pnode.swarm.join import Joiner, JoinSources
+from p2pnode.swarm.join import Joiner
+from p2pnode.swarm.sources import JoinSources
 from tests.processes.dht_cluster import Node, cluster, seen_by
 
 pytestmark = pytest.mark.processes

@@ -24,7 +24,7 @@ from p2pnode.types import Chosen, Sampling
 from tests.support.models import unsplit
 
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
-NUM_TOKENS = 20
+NUM_TOKENS = 16
 WITHIN_TOKENS = 40
 """Of answers that end by themselves."""
 END = 2
@@ -155,7 +155,7 @@ async def test_logprobs_are_those_of_the_models_own_distribution(tiny: Path) -> 
 @WAYS
 @pytest.mark.parametrize(
     ("hop", "dies_at", "standbys"),
-    [(2, 1, True), (2, 4, False), (2, 9, True), (2, 14, False), (0, 9, True)],
+    [(2, 1, True), (2, 4, False), (2, 9, True), (0, 9, False)],
 )
 async def test_a_hop_dies(
     hop: int, dies_at: int, standbys: bool, sampling: Sampling, tiny: Path, cache: Path
@@ -173,15 +173,12 @@ async def test_a_hop_dies(
 
 
 @WAYS
-@pytest.mark.parametrize("share", [0.0, 0.7])
-async def test_guesses_change_nothing(
-    share: float, sampling: Sampling, tiny: Path, cache: Path
-) -> None:
+async def test_guesses_change_nothing(sampling: Sampling, tiny: Path, cache: Path) -> None:
     expected = await reference(tiny, sampling)
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         nodes = await swarm.start("0-2", "3-5", "6-8")
         await swarm.start("6-8", latency_s=0.5)
-        oracle = Oracle([*PROMPT, *ids(expected)], share)
+        oracle = Oracle([*PROMPT, *ids(expected)], 0.6)
         async with swarm.client() as client:
             made, _ = await tokens_of(client, sampling, drafter=oracle)
             check(made, expected)

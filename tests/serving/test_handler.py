@@ -8,7 +8,7 @@ from typing import Any
 from p2pnode.errors import PeerLost
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.serving.handler import Handler
-from p2pnode.serving.places import Limits
+from p2pnode.serving.limits import Limits
 from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, PeerId
 from tests.support.hostile import SESSION

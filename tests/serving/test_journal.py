@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +69,23 @@ def test_bytes_are_counted_through_truncation() -> None:
     assert journal.num_bytes == rows_of([7] * 6).num_bytes
     journal.truncate(0)
     assert (journal.start, journal.end, journal.num_bytes) == (0, 0, 0)
+
+
+class WatchedRow(Tensor):
+    """A row that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "shape":
+            WatchedRow.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_the_newest_row_is_found_without_a_walk_over_all_others() -> None:
+    journal = Journal()
+    for position in range(1000):
+        journal.put(position, WatchedRow("float32", (1, 2), bytes(8)))
+    WatchedRow.looks = 0
+    assert [position for position, _ in journal.chunks(998, 8)] == [998]
+    assert 0 < WatchedRow.looks < 50

@@ -15,9 +15,9 @@ from p2pnode.serving.scheduler import (
     MAX_FORWARD_TOKENS,
     MIN_PIECE_TOKENS,
     PACE,
-    Cost,
     Scheduler,
 )
+from p2pnode.trend import Cost
 
 COST = Cost(fixed_s=0.010, token_s=0.001)
 

@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -181,6 +182,7 @@ def _become(request: dict[str, Any], pipes: list[int], die: Callable[[], None] |
         sys.stderr = open(2, "w", buffering=1, closefd=False)
         os.environ.clear()
         os.environ.update(request["env"])
+        tempfile.tempdir = None  # it may be another folder in this environment
         os.chdir(request["cwd"])
         sys.argv = [request["script"] or "p2pnode", *request["arguments"]]
         if request["script"] is None:

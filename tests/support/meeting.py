@@ -9,7 +9,8 @@ from pathlib import Path
 
 from p2pnode.errors import DaemonDied, JoinFailed, PeerLost, PeerTimeout
 from p2pnode.net.memory import fake_peer_id
-from p2pnode.swarm.join import Joiner, JoinSources
+from p2pnode.swarm.join import Joiner
+from p2pnode.swarm.sources import JoinSources
 from p2pnode.types import PeerId
 
 OWN, A, B, C, D = (fake_peer_id(number) for number in range(5))

@@ -8,11 +8,9 @@ import pytest
 
 from p2pnode.dht.peers_file import FILE_NAME, GoodPeer, save_peers
 from p2pnode.errors import BadRequest, DaemonDied, JoinFailed
-from p2pnode.swarm.join import (
-    GRACE_S,
-    by_peer,
-)
+from p2pnode.swarm.join import GRACE_S
 from p2pnode.swarm.running import shown_as_running
+from p2pnode.swarm.sources import by_peer
 from tests.support.meeting import OWN, A, B, C, FakeMeeting, at, joiner_of, now
 
 pytestmark = pytest.mark.virtual_time

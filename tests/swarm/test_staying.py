@@ -13,8 +13,8 @@ from p2pnode.swarm.join import (
     MAX_RETRY_S,
     RETRY_S,
     Joiner,
-    JoinSources,
 )
+from p2pnode.swarm.sources import JoinSources
 from tests.support.meeting import OWN, A, B, FakeMeeting, at, joiner_of, now, running
 
 pytestmark = pytest.mark.virtual_time

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pnode.errors import WireError
@@ -166,6 +166,7 @@ sampling_values = st.one_of(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first one, on a busy machine
 @given(st.dictionaries(st.sampled_from(sorted(Sampling.__annotations__)), sampling_values))
 def test_sampling_is_read_or_refused(fields: dict[str, Any]) -> None:
     try:

@@ -85,8 +85,9 @@ class Emulator:
             for descriptor in ready:
                 if descriptor != commands:
                     self._take(descriptor)
-                elif not self._obey(commands, answers):
-                    return
+            # Commands come last: one of them may close a device that has packets for us.
+            if commands in ready and not self._obey(commands, answers):
+                return
 
     def _sleep_s(self) -> float | None:
         """How long to sleep at most; None: until a packet or a command comes.

@@ -100,6 +100,7 @@ class Worker:
     def __init__(self, client: MeasuringClient) -> None:
         self._client = client
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: set[int] = set()
 
     async def run(self, commands: asyncio.StreamReader) -> None:
         """Until the commands end."""
@@ -112,6 +113,7 @@ class Worker:
                         self._running[command.id] = task
                     case Cancel():
                         if command.id in self._running:
+                            self._cancelled.add(command.id)
                             self._running[command.id].cancel()
                     case Census():
                         say("census", **census())
@@ -122,10 +124,12 @@ class Worker:
         except P2PNodeError as error:
             say("failed", id=command.id, kind=error.kind, message=str(error))
         except asyncio.CancelledError:
-            say("failed", id=command.id, kind="Cancelled", message="cancelled")
+            if command.id in self._cancelled:  # else we end, and our log will say why
+                say("failed", id=command.id, kind="Cancelled", message="cancelled")
             raise
         finally:
             del self._running[command.id]
+            self._cancelled.discard(command.id)
 
     async def _tell(self, command: Generate) -> None:
         sampling = Sampling(
