@@ -164,6 +164,8 @@ def model_files(here: Here) -> Check:
     """Headers and sizes of the weights, where they are here."""
     if here.model_error:
         return _check("model", BAD, escape(here.model_error, 300), "fetch or export it again")
+    if here.model is None:
+        return _check("model", WARNING, "its files were not looked at in time", "try again")
     if not here.model:
         return _check("model", OK, "its files are not here, and are not needed to probe")
     return _check("model", OK, f"all weights are there: {escape(here.model)}")

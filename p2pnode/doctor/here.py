@@ -56,8 +56,8 @@ class Here:
     """What the device moves, measured now."""
     temperature: Temperature | None = None
     gpus: tuple[Gpu, ...] = ()
-    model: str = ""
-    """What was looked at of a model's files; empty: nothing was asked for."""
+    model: str | None = None
+    """What was looked at of a model's files; empty: they are not here. None: not yet."""
     model_error: str = ""
     own_peers: frozenset[PeerId] = frozenset()
     """Nodes that run in this home."""

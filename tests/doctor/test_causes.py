@@ -36,6 +36,7 @@ HERE = Here(
     disk_folder="/home",
     device=Device(kind="cpu", name="lab", total_bytes=16 << 30, free_bytes=8 << 30),
     memory_bytes_per_s=1e10,
+    model="",
 )
 
 

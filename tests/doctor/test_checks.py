@@ -184,6 +184,11 @@ def test_files_of_a_model_that_are_cut_are_named(tmp_path: Path, tiny: Path) -> 
     assert last(look(Home(tmp_path), "nobody/nothing")).model_error == ""
 
 
+def test_what_was_not_looked_at_in_time_is_no_success() -> None:
+    assert checks.model_files(HERE).grade is WARNING
+    assert checks.model_files(replace(HERE, model="")).grade is OK
+
+
 def test_a_home_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
