@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ANIMALS = ("cat", "dog", "bird", "fish", "bear")
-MODEL = "builtin"
+MODEL = "stories-27"
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
 asked, answered = folder / "stories.jsonl", folder / "answers.jsonl"
