@@ -53,7 +53,7 @@ async def test_the_node_that_is_far_away_is_named(tiny: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="p2pnode-") as home:
             told = await doctor(swarm, home)
         assert (told["cause"], told["peer"]) == ("network", swarm.machines["far"].peer), told
-        assert told["doctor_s"] < 12.0
+        assert told["doctor_s"] < 15.0
         by_peer = {hop["peer"]: hop for hop in told["chain"]["hops"]}
         assert by_peer[swarm.machines["far"].peer]["rtt_s"] == pytest.approx(2 * FAR_S, rel=0.2)
         assert by_peer[swarm.machines["near"].peer]["rtt_s"] < 0.1
