@@ -95,6 +95,8 @@ class SwarmConfig:
     invite: str = field(default="", repr=False)
     """Into a private swarm: an invite, a file with one, or the name of a swarm that this home is in
     already. Empty: the public swarm."""
+    lan: bool = False
+    """Whether to look for nodes of the same network, and, as a node, to show ourselves there."""
     starts_swarm: bool = True
     """Whether to start a swarm of our own when nobody answers; a client never does."""
     host: str = "0.0.0.0"

@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "pydantic_core": {"gateway"},
     "uvicorn": {"gateway"},
     "prometheus_client": {"gateway"},
+    "zeroconf": {"net"},
     "opentelemetry": {"gateway"},
 }
 PURE = {"sampling", "types", "numerics", "sizes", "trend", "errors", "version"}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from p2pnode.cli.generate import Draft
-from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Lan, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 
@@ -28,13 +28,14 @@ def batch(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     concurrent: AtOnce = 4,
     draft: Draft = "auto",
     home: Home = None,
     json: Json = False,
 ) -> None:
     """Answer a file of requests; if killed, go on where it was."""
-    swarm = client_swarm(join, home, invite)
+    swarm = client_swarm(join, home, invite, lan=lan)
     config = ClientConfig(swarm=swarm, cache=swarm.home.cache, draft=draft)
     from p2pnode.cli.batch_face import answer_all  # heavy: torch
 

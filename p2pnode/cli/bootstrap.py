@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pnode.cli.options import Announce, Home, Host, Invite, Join, Json, Key, Port
+from p2pnode.cli.options import Announce, Home, Host, Invite, Join, Json, Key, Lan, Port
 from p2pnode.cli.output import Output
 from p2pnode.cli.serve import node_swarm
 from p2pnode.config import NodeConfig
@@ -12,6 +12,7 @@ def bootstrap(
     *,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -21,7 +22,14 @@ def bootstrap(
 ) -> None:
     """Help others find the swarm until Ctrl-C; needs no model."""
     swarm = node_swarm(
-        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+        join=join,
+        invite=invite,
+        lan=lan,
+        host=host,
+        port=port,
+        announce=announce,
+        key=key,
+        home=home,
     )
     from p2pnode.cli.node_face import run_node  # heavy: torch, hivemind
 

@@ -19,7 +19,7 @@ from p2pnode.cli.generate import (
     sampling_of,
     seconds,
 )
-from p2pnode.cli.options import Home, Invite, Join, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Lan, Model, client_swarm
 from p2pnode.config import ClientConfig
 
 
@@ -28,6 +28,7 @@ def chat(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="How the model shall behave.")
     ] = None,
@@ -43,7 +44,7 @@ def chat(
     home: Home = None,
 ) -> None:
     """Talk with a model: Ctrl-C cuts an answer short, Ctrl-D leaves."""
-    swarm = client_swarm(join, home, invite)
+    swarm = client_swarm(join, home, invite, lan=lan)
     sampling = sampling_of(
         temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
     )

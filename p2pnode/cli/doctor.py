@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Lan, Model, client_swarm
 from p2pnode.cli.output import Output
 
 RttLimit = Annotated[
@@ -26,6 +26,7 @@ def doctor(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     rtt_ms: RttLimit = 500.0,
     home: Home = None,
     json: Json = False,
@@ -35,7 +36,7 @@ def doctor(
     Checks this machine and the swarm, then generates through a chain of peers and measures each
     hop. Takes less than 15 s, needs no model files, and works without a swarm.
     """
-    swarm = client_swarm(join, home, invite)
+    swarm = client_swarm(join, home, invite, lan=lan)
     from p2pnode.cli.doctor_face import examine_here, show  # heavy: torch, hivemind
     from p2pnode.cli.run import run_async
 

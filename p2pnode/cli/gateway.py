@@ -9,7 +9,7 @@ import typer
 
 from p2pnode.cli import gateway_keys
 from p2pnode.cli.generate import Draft
-from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Lan, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 
@@ -57,6 +57,7 @@ def gateway(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     host: HttpHost = "127.0.0.1",
     port: HttpPort = 8000,
     tls_cert: TlsCert = None,
@@ -70,7 +71,7 @@ def gateway(
     """Answer HTTP requests in OpenAI's shape through the swarm, until Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
-    swarm = client_swarm(join, home, invite)
+    swarm = client_swarm(join, home, invite, lan=lan)
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together")
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from p2pnode.cli.options import Home, Invite, Join, Json, Model, client_swarm
+from p2pnode.cli.options import Home, Invite, Join, Json, Lan, Model, client_swarm
 from p2pnode.cli.output import Output
 from p2pnode.config import ClientConfig
 from p2pnode.sampling import MAX_CONSTRAINT_BYTES
@@ -96,6 +96,7 @@ def generate(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
@@ -117,7 +118,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Go on from a text, through a chain of peers."""
-    swarm = client_swarm(join, home, invite)
+    swarm = client_swarm(join, home, invite, lan=lan)
     sampling = sampling_of(
         temperature=temperature,
         top_p=top_p,

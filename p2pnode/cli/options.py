@@ -48,11 +48,15 @@ _UNITS = {
 
 
 def client_swarm(
-    join: list[str] | None, home: Path | None, invite: str | None = None
+    join: list[str] | None, home: Path | None, invite: str | None = None, *, lan: bool = False
 ) -> SwarmConfig:
     """How a command that serves nothing finds its swarm."""
     return SwarmConfig(
-        home=find_home(home), join=addresses(join), invite=invite or "", starts_swarm=False
+        home=find_home(home),
+        join=addresses(join),
+        invite=invite or "",
+        lan=lan,
+        starts_swarm=False,
     )
 
 
@@ -88,6 +92,9 @@ Invite = Annotated[
         help="Into a private swarm: an invite, a file with one (others may see what you type), or "
         "the name of a swarm that this home is in already.",
     ),
+]
+Lan = Annotated[
+    bool, typer.Option("--lan", help="Find nodes of the same network, and be found there (mDNS).")
 ]
 Model = Annotated[
     str | None,

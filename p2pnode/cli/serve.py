@@ -17,6 +17,7 @@ from p2pnode.cli.options import (
     Join,
     Json,
     Key,
+    Lan,
     Model,
     Port,
     addresses,
@@ -119,6 +120,7 @@ def serve(
     model: Model = None,
     join: Join = None,
     invite: Invite = None,
+    lan: Lan = False,
     host: Host = None,
     port: Port = None,
     announce: Announce = None,
@@ -138,7 +140,14 @@ def serve(
 ) -> None:
     """Serve a range of layers to the swarm until Ctrl-C."""
     swarm = node_swarm(
-        join=join, invite=invite, host=host, port=port, announce=announce, key=key, home=home
+        join=join,
+        invite=invite,
+        lan=lan,
+        host=host,
+        port=port,
+        announce=announce,
+        key=key,
+        home=home,
     )
     cache = swarm.home.cache
     config = NodeConfig(
@@ -164,6 +173,7 @@ def node_swarm(
     *,
     join: list[str] | None,
     invite: str | None,
+    lan: bool,
     host: str | None,
     port: int | None,
     announce: list[str] | None,
@@ -176,6 +186,7 @@ def node_swarm(
         key=key,
         join=addresses(join),
         invite=invite or "",
+        lan=lan,
         port=port,
         announce=tuple(announce or ()),
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 from p2pnode.config import ClientConfig, SwarmConfig
 from p2pnode.dht.admits import everybody
 from p2pnode.dht.kademlia import KademliaDirectory
+from p2pnode.errors import BadRequest
 from p2pnode.net.ground import Ground
 from p2pnode.net.identity import Identity, claim
+from p2pnode.net.lan import Lan
 from p2pnode.net.libp2p_transport import P2PTransport
 from p2pnode.net.reach import Reach
 from p2pnode.swarm.inside import Entrance, Inside
@@ -20,7 +22,7 @@ from p2pnode.swarm.join import Joiner
 from p2pnode.swarm.membership import Membership, enter
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.running import shown_as_running
-from p2pnode.swarm.sources import sources
+from p2pnode.swarm.sources import JoinSources, sources
 from p2pnode.tasks import Tasks
 
 
@@ -57,12 +59,13 @@ class P2PNetwork:
                 directory = await stack.enter_async_context(
                     self._directory(transport, identity, inside)
                 )
+                lan = await self._look_around(stack)
                 tasks = await stack.enter_async_context(Tasks())
                 if inside is not None:
                     tasks.start(inside.teller.run(), name="tidings")
                 joiner = Joiner(
                     directory,
-                    sources(config, membership, has_joined=self._has_joined),
+                    self._sources(membership, lan),
                     own=identity.peer,
                     wall_clock=self._wall_clock,
                     met=met.set,
@@ -75,11 +78,30 @@ class P2PNetwork:
                     files.enter_context(shown_as_running(run, identity.peer, daemon.addresses))
                     self._port = daemon.port
                     await transport.check()  # so that the first announcement is right
+                    if lan is not None:
+                        await lan.show(identity.peer, daemon.addresses)
                 self._has_joined = True
                 tasks.start(joiner.run(), name="joiner")
                 yield Joined(transport, directory, not has_joined, met, identity.sign, inside)
 
     # --- what it is made of
+
+    def _sources(self, membership: Membership | None, lan: Lan | None) -> JoinSources:
+        nearby = tuple if lan is None else lan.found
+        return sources(self._config, membership, has_joined=self._has_joined, nearby=nearby)
+
+    async def _look_around(self, stack: AsyncExitStack) -> Lan | None:
+        """Who shows itself on this network, where that was asked for."""
+        config = self._config
+        if not config.lan:
+            return None
+        if config.invite:
+            raise BadRequest("a private swarm is not shown on the network; leave out --lan")
+        everywhere = config.host in ("0.0.0.0", "::")
+        lan = await stack.enter_async_context(Lan(() if everywhere else (config.host,)))
+        if not config.join:
+            await lan.look()
+        return lan
 
     def _daemon(self, identity: Identity) -> P2PTransport:
         config = self._config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ class JoinSources:
     """Addresses from ``--join``; with any, nothing else is tried."""
     public: tuple[str, ...] = ()
     """Addresses from ``bootstrap_peers.txt``."""
+    nearby: Callable[[], tuple[str, ...]] = tuple
+    """Addresses that the network around us shows now."""
 
     def candidates(self) -> dict[PeerId, tuple[str, ...]]:
         """Whom to try, as it is now; raises BadRequest for an explicit address without a peer."""
@@ -36,7 +38,7 @@ class JoinSources:
             add(candidates, _good_addresses(running_addresses(self.home / "run")))
             last_good = load_peers(self.home / FILE_NAME)
             add(candidates, {good.peer: good.addresses for good in last_good})
-            add(candidates, _good_addresses(self.public))
+            add(candidates, _good_addresses((*self.public, *self.nearby())))
         return candidates
 
 
@@ -54,17 +56,22 @@ def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
 
 
 def sources(
-    config: SwarmConfig, membership: Membership | None, *, has_joined: bool = False
+    config: SwarmConfig,
+    membership: Membership | None,
+    *,
+    has_joined: bool = False,
+    nearby: Callable[[], tuple[str, ...]] = tuple,
 ) -> JoinSources:
     """Where a participant of that configuration looks; an invite brings addresses of its own.
 
-    has_joined: whether it was in the swarm before: then ``--join`` is a hint among others
+    has_joined: whether it was in the swarm before: then ``--join`` is a hint among others; nearby:
+    see `JoinSources`
     """
     folder = config.home.folder if membership is None else membership.folder
     if config.join and not has_joined:
         return JoinSources(home=folder, explicit=config.join)
     known = public_peers(Path.cwd()) if membership is None else membership.invite.addresses
-    return JoinSources(home=folder, public=(*config.join, *known))
+    return JoinSources(home=folder, public=(*config.join, *known), nearby=nearby)
 
 
 def add(candidates: dict[PeerId, tuple[str, ...]], more: Mapping[PeerId, tuple[str, ...]]) -> None:

@@ -18,24 +18,24 @@ from p2pnode.errors import BadRequest, JoinFailed, NoChain, P2PNodeError
 from p2pnode.types import LayerRange
 
 COMMANDS = {
-    "serve": "--model --layers --join --invite --host --port --announce --key --device --dtype "
-    "--wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
+    "serve": "--model --layers --join --invite --lan --host --port --announce --key --device "
+    "--dtype --wire --quant --until --max-sessions --vram --uplink --pause-when-busy --http "
     "--home --json",
-    "bootstrap": "--join --invite --host --port --announce --key --home --json",
-    "generate": "--model --join --invite --max-tokens --temperature --top-p --top-k --min-p "
+    "bootstrap": "--join --invite --lan --host --port --announce --key --home --json",
+    "generate": "--model --join --invite --lan --max-tokens --temperature --top-p --top-k --min-p "
     "--repetition-penalty --presence-penalty --frequency-penalty --json-schema --logprobs "
     "--stop --seed --head --draft --max-token-ms --min-tokens-per-s --explain --home --json",
-    "chat": "--model --join --invite --system --max-tokens --temperature --top-p "
+    "chat": "--model --join --invite --lan --system --max-tokens --temperature --top-p "
     "--repetition-penalty --seed --head --draft --max-token-ms --min-tokens-per-s --home",
-    "gateway": "--model --join --invite --host --port --tls-cert --tls-key --allow-anyone --otel "
-    "--draft --home --json",
+    "gateway": "--model --join --invite --lan --host --port --tls-cert --tls-key --allow-anyone "
+    "--otel --draft --home --json",
     "gateway keys add": "--rate --concurrent --home --json",
     "gateway keys list": "--home --json",
     "gateway keys remove": "--home --json",
-    "batch": "--model --join --invite --concurrent --draft --home --json",
+    "batch": "--model --join --invite --lan --concurrent --draft --home --json",
     "demo": "--json",
-    "status": "--join --invite --home --json",
-    "doctor": "--model --join --invite --rtt-ms --home --json",
+    "status": "--join --invite --lan --home --json",
+    "doctor": "--model --join --invite --lan --rtt-ms --home --json",
     "keys show": "--key --home --json",
     "swarm create": "--home --json",
     "swarm invite": "--swarm --use --serve --admin --expires --quota --for --join --home --json",
@@ -44,7 +44,7 @@ COMMANDS = {
     "model check": "--wire --quant --text --home --json",
     "plan": "--vram --bandwidth --rtt --uplink --context --batch --dtype --quant --swarm --watts "
     "--price-kwh --cloud-price --join --home --json",
-    "top": "--join --invite --home --json",
+    "top": "--join --invite --lan --home --json",
     "service install": "--system --dry-run --home --json",
     "service status": "--system --json",
     "service remove": "--system --json",
