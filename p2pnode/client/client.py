@@ -113,6 +113,7 @@ class Client:
                     control_events=gossip,
                 )
             )
+            self.seen.volumes = self._links.volumes
             self._tasks = await stack.enter_async_context(Tasks())
             self._tasks.start(gossip.run(self._links), name="gossip")
             self.model = await find_client_model(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from p2pnode.net.volume import Volume
 from p2pnode.routing.histogram import Histogram
 from p2pnode.routing.reputation import PeerRecord, Reputation
 from p2pnode.swarm.network import PUBLIC
@@ -41,6 +42,8 @@ class Observed:
     rtts_s: Mapping[PeerId, float]
     swarm: str = PUBLIC
     """The swarm's name."""
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    """What has gone over our links, by traffic class."""
     """From here, as measured or predicted; peers of which nothing is known are missing."""
 
 

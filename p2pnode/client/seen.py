@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from p2pnode.client.experience import Experience
 from p2pnode.client.peers import Observed, observed
 from p2pnode.client.runs import Runs
 from p2pnode.gossip.gossip import Gossip
+from p2pnode.net.volume import Volume
 from p2pnode.swarm.network import Joined
 from p2pnode.swarm.view import MAX_AGE_S, SwarmReader
 from p2pnode.types import Liveness
@@ -35,6 +36,8 @@ class SwarmSeen:
             monotonic=asyncio.get_running_loop().time,
             health=gossip.snapshot,
         )
+        self.volumes: Mapping[str, Volume] = {}
+        """Set when there are links."""
         self._swarm = joined.swarm
         self._gossip = gossip
         self._experience = experience
@@ -58,4 +61,5 @@ class SwarmSeen:
             if (known := view.health.get(peer)) and known.liveness is Liveness.ALIVE
         }
         shown = replace(view, health={**view.health, **doubted}) if doubted else view
-        return observed(shown, self._experience.reputation, self._gossip.rtt_s, now, self._swarm)
+        found = observed(shown, self._experience.reputation, self._gossip.rtt_s, now, self._swarm)
+        return replace(found, volumes=self.volumes)

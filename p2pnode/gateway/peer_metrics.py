@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from p2pnode.client.peers import Observed
@@ -36,6 +41,7 @@ class Peers(Collector):
         yield from _announced(self.observed)
         yield from _told(self.observed)
         yield from _seen(self.observed)
+        yield _sent(self.observed)
 
 
 def _shown(observed: Observed) -> list[Announcement]:
@@ -98,6 +104,17 @@ def _seen(observed: Observed) -> Iterator[Metric]:
         for kind, count in each.failures:
             failures.add_metric([each.peer, kind], count)
     yield from (steps, failures)
+
+
+def _sent(observed: Observed) -> Metric:
+    sent = CounterMetricFamily(
+        "p2pnode_link_bytes", "Bytes over links.", labels=["traffic", "direction"]
+    )
+    for traffic, volume in observed.volumes.items():
+        name = traffic.split("/")[2]  # /p2pnode/chain/1
+        sent.add_metric([name, "sent"], volume.sent)
+        sent.add_metric([name, "received"], volume.received)
+    return sent
 
 
 def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:

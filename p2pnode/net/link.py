@@ -25,6 +25,7 @@ from p2pnode.net.patience import Patience
 from p2pnode.net.pings import MAX_PINGS, Pings
 from p2pnode.net.transport import ByteStream
 from p2pnode.net.uplink import Uplink
+from p2pnode.net.volume import Volume
 from p2pnode.types import PeerId, Tensor
 from p2pnode.wire.coding import LOSSY, Buffers, choose
 from p2pnode.wire.frames import Assembler, FrameWriter, end_frame
@@ -62,6 +63,8 @@ class Link:
         """Whether the peer has opened it."""
         self.received_at = 0.0  # when the last bytes came, in the loop's time
         self.uplink = Uplink()
+        self.volume = Volume()
+        """Shared by all links of our traffic class (`Links.volumes`)."""
         self._events = events
         self._assembler = Assembler()
         self._reader = FrameReader(self._assembler)
@@ -175,7 +178,9 @@ class Link:
 
     def _write(self, *pieces: bytes | memoryview) -> None:
         self.stream.write(*pieces)
-        self._undrained_bytes += sum(map(len, pieces))
+        num_bytes = sum(map(len, pieces))
+        self._undrained_bytes += num_bytes
+        self.volume.sent += num_bytes
 
     def _coding(self, tensor: Tensor) -> str:
         """How a tensor goes out."""
@@ -198,6 +203,7 @@ class Link:
 
     def filled(self, num_bytes: int) -> None:
         """Bytes came (`transport.Sink`): tell what messages they complete."""
+        self.volume.received += num_bytes
         if self.error is None:
             self.received_at = self._clock()
             try:

@@ -18,6 +18,7 @@ from p2pnode.net.link import Link, LinkEvents
 from p2pnode.net.protection import Protection
 from p2pnode.net.sweeping import condemned
 from p2pnode.net.transport import ByteStream, Transport
+from p2pnode.net.volume import Volume
 from p2pnode.tasks import Tasks
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import CHAIN, CONTROL
@@ -65,6 +66,8 @@ class Links:
         self._lossy = lossy
         self._up_bytes_per_s = up_bytes_per_s
         self._pads = pads
+        self.volumes = {CHAIN: Volume(), CONTROL: Volume()}
+        """Of all links, also those that have ended, by traffic class."""
         self._links: dict[tuple[PeerId, str], list[Link]] = {}
         self._doors = Doors()
         self._shunned: dict[PeerId, float] = {}
@@ -208,6 +211,7 @@ class Links:
     def _link(self, stream: ByteStream, traffic: str) -> Link:
         link = Link(stream, traffic, self)
         link.agree_on(self._lossy)
+        link.volume = self.volumes[traffic]
         link.uplink.announced_bytes_per_s = self._up_bytes_per_s
         return link
 

@@ -62,6 +62,9 @@ async def test_metrics_count_answers_and_show_peers(tiny: Path, cache: Path) -> 
     assert values["answers_running",] == 0
     assert values["missing_layers",] == 0
     assert values["ttft_seconds_count",] == 1
+    for traffic in ("chain", "control"):
+        for direction in ("sent", "received"):
+            assert values["link_bytes_total", *sorted((traffic, direction))] > 100
     names = ("peer_vram_bytes", "peer_kv_pages", "peer_alive", "peer_queue_depth")
     for name in (*names, "hop_steps_total", "peer_step_seconds_bucket", "peer_kv_pages_free"):
         labelled = {label for key in values if key[0] == name for label in key[1:]}
