@@ -57,7 +57,15 @@ async def run_bench(
 
 async def _in_parts(name: str, note: Note, is_quick: bool, plot: Path | None) -> dict[str, Any]:
     """Benchmarks that are lists of parts."""
-    from p2pnode.bench import gateway, gateway_page, prefill, speculation, throughput, wan
+    from p2pnode.bench import (
+        gateway,
+        gateway_doctor,
+        gateway_page,
+        prefill,
+        speculation,
+        throughput,
+        wan,
+    )
     from p2pnode.bench.parts import Setup, measured
     from p2pnode.bench.result import result
 
@@ -66,7 +74,7 @@ async def _in_parts(name: str, note: Note, is_quick: bool, plot: Path | None) ->
         "throughput": throughput.PARTS,
         "prefill": prefill.PARTS,
         "speculation": speculation.PARTS,
-        "gateway": gateway.PARTS + gateway_page.PARTS,
+        "gateway": gateway.PARTS + gateway_page.PARTS + gateway_doctor.PARTS,
     }
     with tempfile.TemporaryDirectory(prefix="p2pnode-bench-") as folder:
         setup = Setup(note=note, folder=Path(folder), is_quick=is_quick)
