@@ -52,6 +52,8 @@ class PeerError(P2PNodeError):
     def __init__(self, peer: PeerId, what: str) -> None:
         super().__init__(f"peer {peer.short}: {what}")
         self.peer = peer
+        self.what = what
+        """Without its name."""
 
 
 class PeerTimeout(PeerError):

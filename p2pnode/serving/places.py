@@ -80,8 +80,9 @@ class Places:
         except PeerRefused as refused:
             if session is not None:
                 self.free(session)
-            reason, retry_after_s = str(refused), refused.retry_after_s
-            reply(link, Refused(**known, reason=reason, retry_after_s=retry_after_s))
+            is_ours = refused.peer == self.links.peer  # then the client knows who says so
+            reason = refused.what if is_ours else str(refused)
+            reply(link, Refused(**known, reason=reason, retry_after_s=refused.retry_after_s))
         except PeerError as error:
             if session is not None:
                 self.free(session)
