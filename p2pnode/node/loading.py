@@ -12,7 +12,13 @@ from p2pnode.config import NodeConfig
 from p2pnode.errors import BadLayerRange, DoesNotFit, ModelUnsupported
 from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
-from p2pnode.model.device import Device, choose_device, default_dtype
+from p2pnode.model.device import (
+    Device,
+    bound_compiled_kernels,
+    choose_device,
+    default_dtype,
+    return_freed_memory,
+)
 from p2pnode.model.memory import read_sizes
 from p2pnode.model.quant_library import ensure_installed
 from p2pnode.model.source import find_model
@@ -38,6 +44,7 @@ def load_block(
     Raises UnknownModel, ModelFilesError, ModelUnsupported, BadLayerRange, DoesNotFit, BadRequest,
     LocalError when the library that quantises weights is asked for and missing.
     """
+    bound_compiled_kernels()
     ensure_installed(config.quant)
     files = find_model(name, cache=config.cache, layers=LayerRange(0, 0))
     spec = read_spec(files.folder, files.name, files.fingerprint)
@@ -61,6 +68,7 @@ def load_block(
         quant=config.quant,
         progress=partial(progress, "loading"),
     )
+    return_freed_memory()
     numerics = Numerics(dtype, quant=config.quant)
     log.info("loaded: model=%s layers=%s dtype=%s (%s)", spec.name, layers, numerics, reason)
     free_now = choose_device(config.device)

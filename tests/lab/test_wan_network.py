@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,7 +13,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-import psutil
 import pytest
 
 from p2pnode.lab.presets import Link
@@ -24,6 +24,8 @@ from p2pnode.lab.wan.packets import Access, Line
 
 PORT = 5000
 DELAY_S = 0.01
+ENDS_WITHIN_S = 10.0
+"""A killed emulator: the kernel takes its devices away first."""
 OPEN, PERFECT = Access(), Line()
 
 
@@ -192,14 +194,16 @@ async def test_what_a_killed_lab_leaves_is_removed_by_the_next_one() -> None:
         sys.executable, str(program), stdout=subprocess.PIPE, env=python_environment()
     )
     assert lab.stdout is not None
-    emulator = int(await lab.stdout.readline())
+    emulator = os.pidfd_open(int(await lab.stdout.readline()))
     lab.send_signal(signal.SIGKILL)
     await lab.wait()
     names = {f"{namespaces.PREFIX}-{lab.pid}-{index}" for index in range(2)}
     assert names <= {path.name for path in kernel.NAMESPACES.iterdir()}
     async with WanNetwork():
         assert not names & {path.name for path in kernel.NAMESPACES.iterdir()}
-    assert not psutil.pid_exists(emulator) or psutil.Process(emulator).status() == "zombie"
+    ended, _, _ = await asyncio.to_thread(select.select, [emulator], [], [], ENDS_WITHIN_S)
+    os.close(emulator)
+    assert ended
 
 
 def test_without_the_right_there_is_one_line_that_says_what_to_do() -> None:

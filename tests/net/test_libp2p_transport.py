@@ -169,6 +169,9 @@ async def test_a_killed_peer_reads_as_an_end_at_once_and_is_found_again(run: Pat
             async with asyncio.timeout(1):
                 with pytest.raises(PeerLost):
                     await stream.read_exactly(4)
+            with pytest.raises(DaemonDied):
+                await node.wait_closed()  # its connections end before its listeners
+            async with asyncio.timeout(1):
                 with pytest.raises(PeerLost):
                     await client.connect(identity.peer, addresses)
         async with P2PTransport(identity, run, host="127.0.0.1", port=port) as node:
