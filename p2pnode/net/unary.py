@@ -1,7 +1,10 @@
-"""hivemind's `P2P` on our daemon, for the DHT's calls, with its two leaks mended.
+"""hivemind's `P2P` on our daemon, for the DHT's calls, with its faults mended.
 
-It never notices that the daemon is gone (calls wait for ever, `is_alive` stays true), and it
-leaves its tasks behind.
+- It never notices that the daemon is gone: calls wait for ever, `is_alive` stays true.
+- An answer that comes in the instant in which its call is given up ends the task that reads all
+  answers and requests, and nobody is told: from then on every call waits in vain.
+- A request that its asker has given up is remembered for ever.
+- It leaves its tasks behind.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from p2pnode.errors import DaemonDied
 from p2pnode.net.libraries import P2P, Multiaddr, P2PDaemonError
@@ -31,12 +35,16 @@ async def replicated(socket: Path) -> AsyncIterator[Any]:
         raise DaemonDied("p2pd hung up at the start") from error
     except TimeoutError as error:
         raise DaemonDied(f"p2pd did not answer within {START_TIMEOUT_S:g} s") from error
+    control = p2p._client.control
+    control._pending_calls = _Pending(control._pending_calls)
+    control._handler_tasks = _Handling(control._handler_tasks)
+    # Whatever else may end it: the writer closes the connection, and with it the daemon ends.
+    control._read_task.add_done_callback(lambda _: control._write_task.cancel())
     try:
         yield p2p
     finally:
         fail_calls(p2p)
         await p2p.shutdown()
-        control = p2p._client.control
         tasks = [control._read_task, control._write_task, *control._handler_tasks.values()]
         for task in tasks:
             task.cancel()
@@ -53,6 +61,22 @@ def fail_calls(p2p: Any) -> None:
     for call in list(control._pending_calls.values()):
         if not call.done():
             call.set_exception(P2PDaemonError("p2pd is gone"))
+
+
+class _Pending(dict[UUID, "asyncio.Future[Any]"]):
+    """Calls that wait for an answer; one that was given up is not among them any more."""
+
+    def __contains__(self, call_id: object) -> bool:
+        call = self.get(call_id)  # type: ignore[call-overload]
+        return call is not None and not call.done()
+
+
+class _Handling(dict[UUID, "asyncio.Task[None]"]):
+    """Requests that are being answered; one that ended in whatever way is not among them."""
+
+    def __setitem__(self, call_id: UUID, task: asyncio.Task[None]) -> None:
+        super().__setitem__(call_id, task)
+        task.add_done_callback(lambda _: self.pop(call_id, None))
 
 
 class _Closed:
