@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
+from p2pnode.bench.chains import Chain, local_chain
 from p2pnode.bench.http import asked
 from p2pnode.bench.http_fuzz import can_fuzz, fuzz
-from p2pnode.bench.loopback import Chain, local_chain
 from p2pnode.bench.parts import Part, Setup
 from p2pnode.bench.result import Row, at_most, figure
 from p2pnode.bench.strangers import strangers

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from p2pnode.bench.loopback import local_chain
+from p2pnode.bench.chains import local_chain
 from p2pnode.bench.parts import Part, Setup
 from p2pnode.bench.result import Row, at_most
 from p2pnode.config import inherited_environment

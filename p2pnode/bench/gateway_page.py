@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
+from p2pnode.bench.chains import Chain, local_chain
 from p2pnode.bench.http import asked
-from p2pnode.bench.loopback import Chain, local_chain
 from p2pnode.bench.parts import Part, Setup
 from p2pnode.bench.result import Row, at_most
 from p2pnode.gateway.app import make_app

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from p2pnode.bench.chains import local_chain
 from p2pnode.bench.engine import batch_knee, growth_8k
-from p2pnode.bench.loopback import local_chain
 from p2pnode.bench.mixed import hetero
 from p2pnode.bench.models import NUM_LAYERS, make_model, make_wide
 from p2pnode.bench.parts import DELAYS_MS, Part, Setup, at_each_delay, least

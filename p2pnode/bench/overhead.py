@@ -1,0 +1,67 @@
+"""What a hop costs beside its compute: chains with next to none, in turns with plain sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from statistics import median
+
+from p2pnode.bench.chains import PROMPT, Note, local_chain
+from p2pnode.bench.models import HIDDEN_SIZE, NUM_LAYERS
+from p2pnode.bench.relay import relays
+from p2pnode.bench.result import Row, at_most, figure
+from p2pnode.bench.timing import Timing
+
+ROUNDS = 5
+NUM_HOPS = 3
+NUM_TOKENS = 300
+FRAME_BYTES = HIDDEN_SIZE * 4
+"""Of a hidden state."""
+
+
+async def overhead(folder: Path, thin: Path, note: Note) -> list[Row]:
+    """``hop_overhead_ms_p50`` and ``_p99`` of a chain of three, and the former of shorter ones.
+
+    The baseline is as many plain processes on plain sockets, which pass frames of the same size.
+    """
+    ours: dict[float, list[float]] = {0.5: [], 0.99: []}
+    floor: dict[float, list[float]] = {0.5: [], 0.99: []}
+    shorter: dict[int, list[float]] = {1: [], 2: []}
+    async with AsyncExitStack() as stack:
+        chains = {
+            hops: await stack.enter_async_context(
+                local_chain(folder, str(thin), NUM_LAYERS, hops, note)
+            )
+            for hops in (NUM_HOPS, *shorter)
+        }
+        plain = await stack.enter_async_context(relays(NUM_HOPS, FRAME_BYTES))
+        await chains[NUM_HOPS].run(PROMPT, NUM_TOKENS)
+        await plain.run(NUM_TOKENS)
+        for index in range(ROUNDS):
+            note(f"overhead per hop: round {index + 1} of {ROUNDS}")
+            found = {hops: await chain.run(PROMPT, NUM_TOKENS) for hops, chain in chains.items()}
+            plain_ms = [each / NUM_HOPS * 1000 for each in await plain.run(NUM_TOKENS)]
+            for share in ours:
+                ours[share].append(quantile(_per_hop_ms(found[NUM_HOPS], NUM_HOPS), share))
+                floor[share].append(quantile(plain_ms, share))
+            for hops, values in shorter.items():
+                values.append(quantile(_per_hop_ms(found[hops], hops), 0.5))
+    p50, p99 = median(floor[0.5]), median(floor[0.99])
+    return [
+        at_most("hop_overhead_ms_p50", ours[0.5], "ms", 0.8, p50),
+        at_most("hop_overhead_ms_p99", ours[0.99], "ms", max(3.0, 2 * p99), p99),
+        *(figure(f"hop_overhead_ms_p50_chain{hops}", each, "ms") for hops, each in shorter.items()),
+        figure("socket_ms_p50", floor[0.5], "ms"),
+        figure("socket_ms_p99", floor[0.99], "ms"),
+    ]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that so many of all are not above."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def _per_hop_ms(timing: Timing, hops: int) -> list[float]:
+    """Of each token, what is left of its time without the compute."""
+    return [(gap - timing.compute_s) / hops * 1000 for gap in timing.gaps_s]
