@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -19,33 +15,9 @@ from p2pnode.net.libp2p_transport import MAX_STREAMS_OF_PEER, P2PTransport
 from p2pnode.net.libraries import hivemind
 from p2pnode.net.memory import fake_peer_id
 from p2pnode.net.transport import ByteStream, Transport
+from tests.net.daemons import ECHO, echo, node_and_client, run
 
-ECHO = "/test/echo/1"
-Pair = tuple[P2PTransport, P2PTransport]
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    """A folder with a short path: pytest's own is too long for sockets."""
-    with tempfile.TemporaryDirectory(prefix="p2p-", dir="/tmp") as folder:
-        yield Path(folder)
-
-
-async def echo(stream: ByteStream) -> None:
-    while True:
-        stream.write(await stream.read_exactly(4))
-        await stream.drain()
-
-
-@asynccontextmanager
-async def node_and_client(run: Path) -> AsyncIterator[Pair]:
-    """A node that echoes, and a client that is not yet connected to it."""
-    async with (
-        P2PTransport(Identity.ephemeral(), run, host="127.0.0.1") as node,
-        P2PTransport(Identity.ephemeral(), run, is_client=True) as client,
-    ):
-        await node.serve(ECHO, echo)
-        yield node, client
+__all__ = ["run"]
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
@@ -181,59 +153,6 @@ async def test_a_killed_peer_reads_as_an_end_at_once_and_is_found_again(run: Pat
             stream = await client.open_stream(identity.peer, ECHO)
             stream.write(b"ping")
             assert await stream.read_exactly(4) == b"ping"
-
-
-async def test_an_answer_to_a_call_that_was_given_up_harms_no_other(run: Path) -> None:
-    ping = hivemind.proto.dht_pb2.PingRequest
-
-    async def echoed(request: object, context: object) -> object:
-        return request
-
-    async with node_and_client(run) as (node, client):
-        await node.p2p.add_protobuf_handler("echo", echoed, ping)
-        await client.connect(node.peer, node.addresses)
-        control, pb = client.p2p._client.control, hivemind.proto.p2pd_pb2
-        given_up, call_id = asyncio.Future[bytes](), uuid4()
-        given_up.cancel()
-        control._pending_calls[call_id] = given_up
-        asked = pb.CallUnaryRequest(peer=node.p2p.peer_id.to_bytes(), proto="echo", data=b"")
-        message = pb.PersistentConnectionRequest(callId=call_id.bytes, callUnary=asked)
-        await control._pending_messages.put(message)
-        async with asyncio.timeout(5):  # its answer comes after the other's
-            await client.p2p.call_protobuf_handler(node.p2p.peer_id, "echo", ping(), ping)
-            await client.p2p.call_protobuf_handler(node.p2p.peer_id, "echo", ping(), ping)
-
-
-async def test_a_request_that_its_asker_gives_up_is_forgotten(run: Path) -> None:
-    ping = hivemind.proto.dht_pb2.PingRequest
-    asked, ended = asyncio.Event(), asyncio.Event()
-
-    async def never(request: object, context: object) -> object:
-        asked.set()
-        try:
-            return await asyncio.Future[object]()
-        finally:
-            ended.set()
-
-    async with node_and_client(run) as (node, client):
-        await node.p2p.add_protobuf_handler("never", never, ping)
-        await client.connect(node.peer, node.addresses)
-        call = client.p2p.call_protobuf_handler(node.p2p.peer_id, "never", ping(), ping)
-        async with asyncio.timeout(5):
-            task = asyncio.create_task(call)
-            await asked.wait()
-            task.cancel()
-            await ended.wait()
-            await client.p2p.list_peers()  # one more turn of the loop
-        assert not node.p2p._client.control._handler_tasks
-
-
-async def test_when_nobody_reads_answers_any_more_the_transport_has_failed(run: Path) -> None:
-    async with P2PTransport(Identity.ephemeral(), run, host="127.0.0.1") as node:
-        node.p2p._client.control._read_task.cancel()
-        async with asyncio.timeout(5):
-            with pytest.raises(DaemonDied):
-                await node.wait_closed()
 
 
 async def test_the_death_of_our_daemon_fails_everything_that_waits(run: Path) -> None:
