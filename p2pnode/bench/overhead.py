@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 
@@ -27,26 +26,20 @@ async def overhead(folder: Path, thin: Path, note: Note) -> list[Row]:
     """
     ours: dict[float, list[float]] = {0.5: [], 0.99: []}
     floor: dict[float, list[float]] = {0.5: [], 0.99: []}
-    shorter: dict[int, list[float]] = {1: [], 2: []}
-    async with AsyncExitStack() as stack:
-        chains = {
-            hops: await stack.enter_async_context(
-                local_chain(folder, str(thin), NUM_LAYERS, hops, note)
-            )
-            for hops in (NUM_HOPS, *shorter)
-        }
-        plain = await stack.enter_async_context(relays(NUM_HOPS, FRAME_BYTES))
-        await chains[NUM_HOPS].run(PROMPT, NUM_TOKENS)
+    async with (
+        local_chain(folder, str(thin), NUM_LAYERS, NUM_HOPS, note) as chain,
+        relays(NUM_HOPS, FRAME_BYTES) as plain,
+    ):
+        await chain.run(PROMPT, NUM_TOKENS)
         await plain.run(NUM_TOKENS)
         for index in range(ROUNDS):
             note(f"overhead per hop: round {index + 1} of {ROUNDS}")
-            found = {hops: await chain.run(PROMPT, NUM_TOKENS) for hops, chain in chains.items()}
+            gaps_ms = _per_hop_ms(await chain.run(PROMPT, NUM_TOKENS), NUM_HOPS)
             plain_ms = [each / NUM_HOPS * 1000 for each in await plain.run(NUM_TOKENS)]
             for share in ours:
-                ours[share].append(quantile(_per_hop_ms(found[NUM_HOPS], NUM_HOPS), share))
+                ours[share].append(quantile(gaps_ms, share))
                 floor[share].append(quantile(plain_ms, share))
-            for hops, values in shorter.items():
-                values.append(quantile(_per_hop_ms(found[hops], hops), 0.5))
+    shorter = {hops: await _alone(folder, thin, hops, note) for hops in (1, 2)}
     p50, p99 = median(floor[0.5]), median(floor[0.99])
     return [
         at_most("hop_overhead_ms_p50", ours[0.5], "ms", 0.8, p50),
@@ -55,6 +48,14 @@ async def overhead(folder: Path, thin: Path, note: Note) -> list[Row]:
         figure("socket_ms_p50", floor[0.5], "ms"),
         figure("socket_ms_p99", floor[0.99], "ms"),
     ]
+
+
+async def _alone(folder: Path, thin: Path, hops: int, note: Note) -> list[float]:
+    """Medians of a shorter chain; the idle nodes of another one would cost this one something."""
+    async with local_chain(folder, str(thin), NUM_LAYERS, hops, note) as chain:
+        await chain.run(PROMPT, NUM_TOKENS)
+        timings = [await chain.run(PROMPT, NUM_TOKENS) for _ in range(ROUNDS)]
+    return [quantile(_per_hop_ms(timing, hops), 0.5) for timing in timings]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -29,7 +29,8 @@ TOKEN_S = 0.004
 """Of a peer of speed 1. Ten tokens cost as much as reading the weights, as on many processors."""
 LATENCY_S = 0.010
 """One way, between any two."""
-NUM_CLIENTS = 6
+NUM_CLIENTS = 24
+"""Beside others, one client has at most 4 sessions at a peer, those at standbys included."""
 PROMPT_TOKENS = (8, 256)
 ANSWER_TOKENS = (8, 64)
 SETTLED_S = 3.0

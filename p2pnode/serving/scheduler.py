@@ -1,7 +1,9 @@
 """Which of the jobs that wait go into the next forward. Pure: time is handed in.
 
 Rules:
-- work-conserving: while a job of a chain waits, the next forward is not empty;
+- work-conserving: while a job of a chain waits, the next forward is not empty. Only for a moment
+  steps wait for those that were in one forward with them last time (`hold_until`): they travel
+  together, and the first one on its own would take about as long as all of them;
 - one session's jobs stay in order, one of them per forward; only equal layers are merged, and
   layers take turns (oldest job first);
 - decode steps and verify windows go first, up to `batch_limit`; of more, each client's oldest goes
@@ -22,7 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, Protocol, Self, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from p2pnode.trend import Cost
 
@@ -43,6 +45,8 @@ QUIET_KNEES = 4.0
 """While they do, a forward without small jobs ends soon enough not to make the next one late."""
 LAZY_SHARE = 0.25
 """The most of the time that lazy jobs may take."""
+HOLD_SHARE = 0.25
+"""Of what every forward takes: the longest that steps wait for their companions."""
 
 
 class Waiting(Protocol):
@@ -84,6 +88,8 @@ class Scheduler(Generic[J]):
         self._lanes: dict[int, deque[J]] = {}
         self._turns: deque[Hashable] = deque()
         self._ran_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+        self._companions: WeakKeyDictionary[object, WeakSet[object]] = WeakKeyDictionary()
+        """Of a session: those of its last forward, where there were others."""
         self._forwards = 0
         self._last_turn: dict[object, int] = {}
         self.lazy_from = 0.0
@@ -112,6 +118,18 @@ class Scheduler(Generic[J]):
         """A job waits from now on."""
         self._lanes.setdefault(id(job.session), deque()).append(job)
 
+    def hold_until(self, now: float) -> float:
+        """Until when to wait for steps that will most likely come; not after ``now``: begin."""
+        if not self._companions:
+            return now
+        heads = [job for job in self._heads() if not job.is_lazy]
+        here = {job.session for job in heads}
+        lacks_some = any(not here.issuperset(self._companions.get(each, ())) for each in here)
+        most = self.small_tokens
+        if not lacks_some or any(job.num_tokens > most for job in heads):
+            return now
+        return min(job.submitted_at for job in heads) + HOLD_SHARE * self._cost().fixed_s
+
     def take(self, now: float) -> list[J]:
         """The next forward; empty when none may begin now."""
         heads = self._heads()
@@ -129,8 +147,13 @@ class Scheduler(Generic[J]):
         if batch[0].is_lazy:
             self.lazy_from = began + compute_s / LAZY_SHARE
             return
+        together = WeakSet(job.session for job in batch)
         for job in batch:
             self._ran_at[job.session] = began
+            if len(together) > 1:
+                self._companions[job.session] = together
+            else:
+                self._companions.pop(job.session, None)
 
     def _heads(self) -> list[J]:
         """The first job of each session; forgets void ones."""

@@ -68,6 +68,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
+            held_s = self.scheduler.hold_until(loop.time()) - loop.time()
+            if held_s > 0.0:
+                await self._next_or(held_s)
+                continue
             batch = self.scheduler.take(loop.time())
             if not batch:
                 self._wake.clear()
@@ -80,6 +84,15 @@ class Worker:
             self._note(batch, began, compute_s)
             for job, outcome in zip(batch, outcomes, strict=True):
                 on_done(job, outcome, began - job.submitted_at, compute_s)
+
+    async def _next_or(self, wait_s: float) -> None:
+        """Return when another job comes, or that time is over; what waits now still waits."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        except TimeoutError:
+            self._wake.set()
 
     def _note(self, batch: list[Job], began: float, compute_s: float) -> None:
         self.tally.forward(sum(job.entry.shape[0] for job in batch), compute_s)

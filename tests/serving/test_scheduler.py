@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pnode.serving.scheduler import (
+    HOLD_SHARE,
     LAZY_SHARE,
     MAX_FORWARD_TOKENS,
     MIN_PIECE_TOKENS,
@@ -148,6 +149,27 @@ def test_clients_share_the_prefill_whatever_they_ask_for() -> None:
     while counts["modest"] < 1000:
         counts += tokens_by_client(queue.take(0.0))
     assert counts["greedy"] <= 1000 + MAX_FORWARD_TOKENS
+
+
+def test_who_stepped_together_is_waited_for_a_moment() -> None:
+    a, b, alone = FakeSession(), FakeSession(), FakeSession()
+    fakes = scheduler()
+    first = [FakeJob(a, 1), FakeJob(b, 1)]
+    fakes.note(first, 0.0, 0.012)
+    fakes.put(FakeJob(alone, 1, 1.0))
+    assert fakes.hold_until(1.0) == 1.0
+    fakes.put(FakeJob(a, 1, 1.001))
+    assert fakes.hold_until(1.001) == pytest.approx(1.0 + HOLD_SHARE * COST.fixed_s)
+    fakes.put(FakeJob(b, 1, 1.002))
+    assert fakes.hold_until(1.002) == 1.002
+    assert len(fakes.take(1.002)) == 3
+    fakes.put(FakeJob(a, 1, 2.0))
+    fakes.put(FakeJob(FakeSession(), 1000, 2.0))
+    assert fakes.hold_until(2.0) == 2.0  # beside a prompt nothing is saved
+    fakes.take(2.0)
+    fakes.note([FakeJob(a, 1)], 2.0, 0.012)  # without b: it goes its own way now
+    fakes.put(FakeJob(a, 1, 3.0))
+    assert fakes.hold_until(3.0) == 3.0
 
 
 def test_layers_take_turns() -> None:
