@@ -130,6 +130,8 @@ async def _attack(
         for turn in range(WARM_ROUNDS):
             await publish_all(directories, sequence=1 + turn)
             await asyncio.sleep(RENEWED_EVERY_S)
+        for directory in directories:  # as every node does, to know whom to gossip with
+            await directory.announcements()
         for number in range(lookups):
             if number % LOOKUPS_PER_ROUND == 0:
                 await publish_all(directories, sequence=1 + WARM_ROUNDS + number)
