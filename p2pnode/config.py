@@ -72,6 +72,11 @@ def home(folder: Path | None = None) -> Home:
         raise LocalError(f"{what}; set P2PNODE_HOME to a folder of yours") from None
 
 
+def set_where_unset(name: str, value: str) -> None:
+    """Set a variable of libraries that read the environment, unless the user has."""
+    os.environ.setdefault(name, value)
+
+
 def inherited_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a child process: ours, and what is added."""
     return {**os.environ, **(added or {})}
@@ -258,8 +263,7 @@ def read_peers(text: str, source: str) -> tuple[str, ...]:
         raise BadRequest(f"{source} is longer than {MAX_PEERS_FILE_BYTES} bytes")
     found: dict[str, None] = {}
     for number, line in enumerate(text.split("\n"), start=1):
-        entry = line.partition("#")[0].strip()
-        if not entry:
+        if not (entry := line.partition("#")[0].strip()):
             continue
         try:
             found[read_address(entry)] = None
@@ -288,11 +292,9 @@ def public_peers(folder: Path) -> tuple[str, ...]:
 
 
 def _read_file(file: Path) -> str:
-    name = escape(str(file))
     try:
         with file.open("rb") as opened:
-            content = opened.read(MAX_PEERS_FILE_BYTES + 1)
-        return content.decode()
+            return opened.read(MAX_PEERS_FILE_BYTES + 1).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise BadRequest(f"{name} is no list of peers: {reason}") from None
+        raise BadRequest(f"{escape(str(file))} is no list of peers: {reason}") from None

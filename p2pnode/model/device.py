@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -27,9 +26,6 @@ SMALL_MODEL_BYTES = 256 << 20
 
 THREADS_GAIN = 1.25
 """All threads are taken when they make a step faster by this much."""
-
-COMPILED_KERNELS = 32
-"""So many kernels that were compiled for one shape are kept: enough for the batches of a model."""
 
 MEASURE_S = 0.1
 """How long one measurement goes on after its warm-up."""
@@ -75,16 +71,6 @@ def choose_device(text: str = "auto") -> Device:
         there = ", ".join(f"{k} ({_count(k)})" for k in KINDS if _count(k))
         raise BadRequest(f"device {text} is not here; this machine has: {there}")
     return _inspect(known, index)
-
-
-def bound_compiled_kernels() -> None:
-    """Before the first product: keep few of the kernels that a CPU compiles for each shape.
-
-    oneDNN makes one of some 0.6 MB for every shape of a bfloat16 product, and both it and torch
-    keep 1,024. Batches come in all sizes, so a node would grow by hundreds of MB.
-    """
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, str(COMPILED_KERNELS))
 
 
 def return_freed_memory() -> None:

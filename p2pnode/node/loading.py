@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2pnode.config import NodeConfig
+from p2pnode.config import NodeConfig, set_where_unset
 from p2pnode.errors import BadLayerRange, DoesNotFit, ModelUnsupported
 from p2pnode.model.block import Block
 from p2pnode.model.check import ensure_supported
 from p2pnode.model.device import (
     Device,
-    bound_compiled_kernels,
     choose_device,
     default_dtype,
     return_freed_memory,
@@ -32,8 +31,21 @@ from p2pnode.types import LayerRange, ModelSpec
 
 log = logging.getLogger(__name__)
 
+COMPILED_KERNELS = 32
+"""So many kernels that were compiled for one shape are kept: enough for the batches of a model."""
+
 Progress = Callable[[str, int, int], None]
 """Told what is going on, and how many bytes of how many are done."""
+
+
+def bound_compiled_kernels() -> None:
+    """Before the first product: keep few of the kernels that a CPU compiles for each shape.
+
+    oneDNN makes one of some 0.6 MB for every shape of a bfloat16 product, and both it and torch
+    keep 1,024. Batches come in all sizes, so a node would grow by hundreds of MB.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        set_where_unset(name, str(COMPILED_KERNELS))
 
 
 def load_block(

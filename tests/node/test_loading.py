@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +17,16 @@ from p2pnode.node.loading import load_block
 from p2pnode.types import LayerRange
 
 MIDDLE = LayerRange(3, 6)
+MULTIPLIES_ALL_SHAPES = """
+import psutil, torch
+from p2pnode.node.loading import bound_compiled_kernels
+bound_compiled_kernels()
+weight = torch.ones(256, 256, dtype=torch.bfloat16)
+before = psutil.Process().memory_info().rss
+for rows in range(1, 500):
+    torch.ones(rows, 256, dtype=torch.bfloat16) @ weight
+print(psutil.Process().memory_info().rss - before)
+"""
 
 
 def load(
@@ -89,3 +101,10 @@ def test_sessions_get_what_the_weights_leave_of_it(tiny: Path, cache: Path) -> N
 def test_no_room_for_one_session_is_no_room(tiny: Path, cache: Path) -> None:
     with pytest.raises(DoesNotFit, match=r"of it weights.*; serve fewer"):
         load(tiny, cache, 200_000, min_session_tokens=4096)
+
+
+def test_batches_of_all_sizes_leave_few_compiled_kernels() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MULTIPLIES_ALL_SHAPES], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 150 << 20  # 330 MB where torch keeps them all
