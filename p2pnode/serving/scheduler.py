@@ -124,7 +124,9 @@ class Scheduler(Generic[J]):
             return now
         heads = [job for job in self._heads() if not job.is_lazy]
         here = {job.session for job in heads}
-        lacks_some = any(not here.issuperset(self._companions.get(each, ())) for each in here)
+        # One look at each group, not at each of its members: in a large batch these are all one.
+        groups = {id(each): each for each in map(self._companions.get, here) if each is not None}
+        lacks_some = any(not here.issuperset(group) for group in groups.values())
         most = self.small_tokens
         if not lacks_some or any(job.num_tokens > most for job in heads):
             return now
