@@ -15,6 +15,7 @@ import torch
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Probe, Single
 from p2pnode.model.families import CODE_ERRORS
+from p2pnode.model.linear import speed_up
 from p2pnode.model.loader import Form, load_tensors
 from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
@@ -40,15 +41,6 @@ class Work:
     """Whether all that `Block.forward` made of it is."""
 
 
-def _or_not(quant: str) -> str:
-    """What else may be in the way of a forward with quantised weights."""
-    return f", or does not run with {quant} weights" if quant else ""
-
-
-def _silent(bytes_read: int, bytes_total: int) -> None:
-    """Progress that nobody watches."""
-
-
 class Block:
     """Some layers of a model, and the ends (embedding; norm and head) where they are ours."""
 
@@ -62,7 +54,7 @@ class Block:
         self.quant = ""
         """How its weights are quantised, one of `numerics.QUANTS`; empty: they are in the dtype."""
         self.packs = True
-        """Whether several sessions go through one forward; else one by one."""
+        """Several sessions go through one forward; else one by one."""
         self.folder: Path | None = None
         """Where the model's files are."""
         self.num_bytes = 0
@@ -89,7 +81,7 @@ class Block:
         dtype: str,
         ends: bool = True,
         quant: str = "",
-        progress: Callable[[int, int], None] = _silent,
+        progress: Callable[[int, int], None] = lambda bytes_read, bytes_total: None,
     ) -> Block:
         """Read our tensors, and only them, into a block.
 
@@ -120,12 +112,16 @@ class Block:
 
         block = assemble(skeleton, packs=True)
         if not block._try_one_token():
-            block = assemble(build(config, kind, packs=False), packs=False)
+            skeleton = build(config, kind, packs=False)
+            block = assemble(skeleton, packs=False)
             if not block._try_one_token():
-                what = f"keeps state that is not keys and values{_or_not(quant)}"
-                raise ModelUnsupported(f"{spec.family} {what}")
+                what = f"{spec.family} keeps state that is not keys and values"
+                or_not = f", or does not run with {quant} weights" if quant else ""
+                raise ModelUnsupported(what + or_not)
         block.num_bytes = sum(each.nbytes for each in loaded.tensors.values())
         block.bytes_read, block.header_bytes = loaded.bytes_read, loaded.header_bytes
+        loaded.tensors.clear()  # what is laid out anew is not kept as it was
+        speed_up(skeleton.model, block._try_one_token)
         return block
 
     @property
@@ -156,8 +152,8 @@ class Block:
                 device=self.device,
             )
             part = type(self)(parts, self.spec, layers, device=self.device, dtype=self.dtype)
-            part.packs, part.quant, part._skeleton = self.packs, self.quant, self._skeleton
-            part.folder = self.folder
+            part.packs, part.quant, part.folder = self.packs, self.quant, self.folder
+            part._skeleton = self._skeleton
             first = layers.start - self.layers.start
             part._keep(self._pool.layout.layers[first : first + len(layers)])
             self._ranges[layers] = part
@@ -277,7 +273,7 @@ class Block:
         return torch.arange(position, position + tokens, device=self.device)[None]
 
     def _try_one_token(self) -> bool:
-        """Whether a token gets through our layers as `packs` says; also warms the code up."""
+        """Whether a token gets through all our parts as `packs` says; also warms the code up."""
         if not self.layers:
             return True
         cache = Probe(self.layers)
@@ -287,6 +283,8 @@ class Block:
         work = Work(cache=cache, position=0, entry=entry)
         try:
             self.forward([work])
+            if self.has_head:
+                self.logits(entry)
         except CODE_ERRORS:
             return False
         if len(cache.widths) != len(self.layers):

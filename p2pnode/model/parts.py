@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from p2pnode.errors import ModelUnsupported
-from p2pnode.model.linear import speed_up
 from p2pnode.model.skeleton import Skeleton
 from p2pnode.types import LayerRange
 
@@ -35,9 +34,6 @@ class Parts:
         for part in (self.trunk, self.entry, self.head):
             for name, module in part.named_modules() if part is not None else ():
                 _settle(name, module, device)
-        for part in (self.trunk, self.head):
-            if part is not None:
-                speed_up(part)
         if self.trunk is not None:
             self._keep_entry_out(skeleton, device)
         if self.entry is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from p2pnode.model.linear import MIN_ELEMENTS, ROUNDS, seconds
+from p2pnode.model.linear import ROUNDS, seconds
 from p2pnode.model.quant_library import library
 from p2pnode.numerics import NF4
 
@@ -24,6 +24,8 @@ NF4_BLOCK = 64
 TILE_BYTES = {"cpu": 2 << 20}
 """Dequantised at once; on a CPU no more than its caches hold beside the rows."""
 OTHER_TILE_BYTES = 256 << 20
+MIN_ELEMENTS = 1 << 21
+"""Of the largest layer, for it to be tried."""
 FEW_ROWS = 8
 """Up to so many rows torch's own product with int8 reads less memory than tiles write."""
 

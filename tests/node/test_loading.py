@@ -19,8 +19,8 @@ from p2pnode.types import LayerRange
 MIDDLE = LayerRange(3, 6)
 MULTIPLIES_ALL_SHAPES = """
 import psutil, torch
-from p2pnode.node.loading import bound_compiled_kernels
-bound_compiled_kernels()
+from p2pnode.node.loading import tune_torch
+tune_torch()
 weight = torch.ones(256, 256, dtype=torch.bfloat16)
 before = psutil.Process().memory_info().rss
 for rows in range(1, 500):
