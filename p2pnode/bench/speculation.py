@@ -35,9 +35,9 @@ DRAFT_MS = 1.0
 SLOW_DRAFT_MS = 5.0
 SLOW_SHARE = 0.8
 SYNC_DELAY_MS = 20
-SYNC_WINDOWS = (2, 3, 4, 6, 8)
+SYNC_WINDOWS = (3, 4, 6, 8)
 QUICK_SYNC_WINDOWS = (4, 8)
-SYNC_TOKENS = 150
+SYNC_TOKENS = 300
 SIZING_WINDOW = 7
 """Steps of one token more: what larger steps cost a hop."""
 SIZING_TOKENS = 64

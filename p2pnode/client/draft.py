@@ -66,31 +66,37 @@ class ModelDrafter:
         self._cache: KVCache | None = None
         self._read: list[int] = []
         self._num_known = 0
+        self._newest = 0
+        """The latest call; an older one ends with the token that it is at."""
 
     async def draft(self, known: Sequence[int], guesses: Sequence[int], num: int) -> list[int]:
         """See `Drafter.draft`; none beyond the draft's own length."""
         line = [*known, *guesses]
         if len(line) + num > self._max_tokens:
             return []
-        same = self._same(line)
-        self._num_known = len(known)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._model.thread, self._run, line, same, num)
+        self._newest += 1
+        loop, work = asyncio.get_running_loop(), (line, len(known), num, self._newest)
+        return await loop.run_in_executor(self._model.thread, self._run, *work)
 
-    def _same(self, line: list[int]) -> int:
+    def _same(self, line: list[int], num_known: int) -> int:
         """How many tokens of the line are read already, less one: its output is needed."""
         same = min(self._num_known, len(self._read))
+        self._num_known = num_known
         limit = min(len(self._read), len(line) - 1)
         while same < limit and self._read[same] == line[same]:
             same += 1
         return min(same, limit)
 
-    def _run(self, line: list[int], same: int, num: int) -> list[int]:
+    def _run(self, line: list[int], num_known: int, num: int, call: int) -> list[int]:
+        """On the thread, where calls follow each other."""
+        same = self._same(line, num_known)
         block, made = self._model.block, []
         if self._cache is None:
             self._cache = block.new_cache(self._max_tokens)
         same = min(same, self._cache.position)
         for _ in range(num):
+            if call != self._newest:
+                break
             work = Work(cache=self._cache, position=same, entry=to_torch(int64(line[same:])))
             (hidden,) = block.forward([work])
             same = len(line)

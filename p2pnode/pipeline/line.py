@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -42,6 +42,8 @@ class Line:
         self.branch = 0
         self.flights: deque[Flight] = deque()
         """Steps whose output has not come, in order."""
+        self.on_turn: Callable[[], None] = nobody_drafts
+        """Called when a guess was wrong, and a new branch begins."""
         self.moved = asyncio.Event()
         """Set when there may be something to guess, or to guess anew."""
 
@@ -79,6 +81,7 @@ class Line:
         self.flights.clear()
         self.sent = len(self.tokens) - 1
         self.branch += 1
+        self.on_turn()
         return False
 
     @property
@@ -99,3 +102,7 @@ class Line:
                 flight.heard[index] = now
                 news.append(flight)
         return news
+
+
+def nobody_drafts() -> None:
+    """What a turn means then."""

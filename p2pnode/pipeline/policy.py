@@ -21,6 +21,8 @@ FIRST_ACCEPTANCE = 0.7
 MEMORY = 32.0
 """Guesses after which an old one counts 1 / e as much."""
 FIRST_WEIGHT = 4.0
+NEARLY = 1.03
+"""Windows that promise so little less than the best are as good: larger ones are fewer steps."""
 MIN_GAIN = 1.05
 """Guessing that promises less is not worth the others' time."""
 PROBE_EVERY = 48
@@ -91,9 +93,10 @@ class Policy:
         return max(0, min(room, self._size(loop_s)))
 
     def _size(self, loop_s: float) -> int:
-        size = max(SIZES, key=lambda each: self.gain(each, loop_s))
-        if self.gain(size, loop_s) >= MIN_GAIN:
-            return size
+        gains = {size: self.gain(size, loop_s) for size in SIZES}
+        best = max(gains.values())
+        if best >= MIN_GAIN:
+            return max(size for size, gain in gains.items() if gain * NEARLY >= best)
         if self._since_probe >= PROBE_EVERY:
             self._since_probe = 0
             return PROBE_TOKENS

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pnode.errors import PeerLost
-from p2pnode.pipeline.line import Line
+from p2pnode.pipeline.line import Line, nobody_drafts
 from p2pnode.pipeline.policy import Policy
 
 
@@ -53,7 +53,7 @@ class Speculation:
                     await line.moved.wait()
                     continue
                 began, branch, length = clock(), line.branch, _length(line)
-                guesses = await self._drafter.draft(line.tokens, line.guesses, num)
+                guesses = await self._draft(num)
                 if guesses:
                     self.policy.drafted(len(guesses), clock() - began)
                 if (branch, length) != (line.branch, _length(line)):
@@ -64,6 +64,18 @@ class Speculation:
                     continue
                 send(guesses)
                 await self._pause(began + self.policy.interval_s(len(guesses)))
+
+    async def _draft(self, num: int) -> list[int]:
+        """Guesses for the line as it is; none once it has turned, for they would be for the old."""
+        line = self._line
+        try:
+            async with asyncio.timeout(None) as until_turned:
+                line.on_turn = lambda: until_turned.reschedule(0.0)
+                return await self._drafter.draft(line.tokens, line.guesses, num)
+        except TimeoutError:
+            return []
+        finally:
+            line.on_turn = nobody_drafts
 
     def _wanted(self, loop_s: float) -> int:
         line = self._line

@@ -45,6 +45,16 @@ def test_a_wrong_guess_begins_a_branch_in_which_the_token_is_sent() -> None:
     assert line.awaited is None
 
 
+def test_only_a_wrong_guess_is_a_turn() -> None:
+    line, turns = fed([1, 2], [3, 4, 5]), list[int]()
+    line.on_turn = lambda: turns.append(line.branch)
+    line.confirm(3)
+    assert not turns
+    line.confirm(9)
+    line.confirm(7)
+    assert turns == [1]
+
+
 def test_steps_are_heard_of_once_per_hop() -> None:
     line = fed([1, 2], [3])
     assert [flight.stop for flight in line.heard(0, 2, 5.0)] == [2]
