@@ -2,11 +2,12 @@
 
 Windows of guesses are sent one after the other without waiting for answers (as in PipeInfer,
 Butler et al., 2024), behind a known token that goes first. With acceptance a, a run has 1 / (1 - a)
-tokens, the last of them in the place of a wrong guess; that is known one loop L after its window
-was sent. A window of g guesses is all right with probability a^g, and windows follow each other
-every T_g, the slower of guessing it and of the slowest hop. So
+tokens, the last of them in the place of a wrong guess; that is known one loop L(g) after its window
+of g guesses was sent. The first window takes (g - 1) guesses of t each to be full; the others, of
+which a run has a^g / (1 - a^g), follow each other every T_g, the slower of guessing a window and of
+the slowest hop. So
 
-    rate(g) = 1 / (1 - a) / (L + T_g / (1 - a^g))
+    rate(g) = 1 / (1 - a) / (L(g) + (g - 1) t + T_g a^g / (1 - a^g))
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ FIRST_ACCEPTANCE = 0.7
 MEMORY = 32.0
 """Guesses after which an old one counts 1 / e as much."""
 FIRST_WEIGHT = 4.0
-NEARLY = 1.03
-"""Windows that promise so little less than the best are as good: larger ones are fewer steps."""
 MIN_GAIN = 1.05
 """Guessing that promises less is not worth the others' time."""
 PROBE_EVERY = 48
@@ -82,7 +81,9 @@ class Policy:
         """Tokens per loop with windows of that size; without guesses it is 1."""
         a = min(0.99, self.acceptance)
         window_s = max(size * self.draft_s, self.interval_s(size))
-        return 1 / (1 - a) / (1 + window_s / loop_s / (1 - a**size))
+        larger_s = sum(steps.at(size) - steps.at(1) for steps in self._steps.values())
+        first_s = loop_s + larger_s + (size - 1) * self.draft_s
+        return loop_s / (1 - a) / (first_s + window_s * a**size / (1 - a**size))
 
     def window(self, num_ahead: int, loop_s: float) -> int:
         """How many tokens to guess next, when so many are under way; 0: none, it does not pay."""
@@ -93,10 +94,11 @@ class Policy:
         return max(0, min(room, self._size(loop_s)))
 
     def _size(self, loop_s: float) -> int:
-        gains = {size: self.gain(size, loop_s) for size in SIZES}
-        best = max(gains.values())
-        if best >= MIN_GAIN:
-            return max(size for size, gain in gains.items() if gain * NEARLY >= best)
+        if not self.draft_s:
+            return 1  # what a guess takes is not known yet
+        size = max(SIZES, key=lambda each: self.gain(each, loop_s))
+        if self.gain(size, loop_s) >= MIN_GAIN:
+            return size
         if self._since_probe >= PROBE_EVERY:
             self._since_probe = 0
             return PROBE_TOKENS

@@ -49,21 +49,27 @@ class Speculation:
             while True:
                 num = self._wanted(loop_s())
                 if not num:
-                    line.moved.clear()
-                    await line.moved.wait()
+                    await self._moves()
                     continue
-                began, branch, length = clock(), line.branch, _length(line)
+                began, place = clock(), self._place
                 guesses = await self._draft(num)
                 if guesses:
                     self.policy.drafted(len(guesses), clock() - began)
-                if (branch, length) != (line.branch, _length(line)):
-                    continue
-                if not guesses:
-                    line.moved.clear()
-                    await line.moved.wait()
+                while place == self._place and (not guesses or line.sent < place[1]):
+                    await self._moves()  # the known token goes first
+                if place != self._place:
                     continue
                 send(guesses)
                 await self._pause(began + self.policy.interval_s(len(guesses)))
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The branch, and how long the line is: what guesses are for."""
+        return self._line.branch, len(self._line.tokens) + len(self._line.guesses)
+
+    async def _moves(self) -> None:
+        self._line.moved.clear()
+        await self._line.moved.wait()
 
     async def _draft(self, num: int) -> list[int]:
         """Guesses for the line as it is; none once it has turned, for they would be for the old."""
@@ -78,10 +84,10 @@ class Speculation:
             line.on_turn = nobody_drafts
 
     def _wanted(self, loop_s: float) -> int:
-        line = self._line
-        if line.sent < _length(line) or not loop_s:
+        line, (_, length) = self._line, self._place
+        if not loop_s:
             return 0
-        room = self._max_tokens - 1 - line.sent
+        room = self._max_tokens - 1 - length
         return max(0, min(room, self.policy.window(len(line.guesses), loop_s)))
 
     async def _pause(self, until: float) -> None:
@@ -93,7 +99,3 @@ class Speculation:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await line.moved.wait()
-
-
-def _length(line: Line) -> int:
-    return len(line.tokens) + len(line.guesses)

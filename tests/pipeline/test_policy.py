@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pnode.pipeline.policy import MAX_AHEAD, NEARLY, PROBE_EVERY, PROBE_TOKENS, Policy
+from p2pnode.pipeline.policy import MAX_AHEAD, PROBE_EVERY, PROBE_TOKENS, Policy
 
 LOOP_S = 0.08
 
@@ -19,15 +19,22 @@ def policy(acceptance: float, *, draft_s: float = 0.001, step_s: float = 0.0) ->
 def test_a_good_drafter_pays_nearly_what_the_formula_allows() -> None:
     made = policy(0.8)
     best = max(made.gain(size, LOOP_S) for size in range(1, 17))
-    assert made.gain(made.window(0, LOOP_S), LOOP_S) >= best / NEARLY
+    assert made.gain(made.window(0, LOOP_S), LOOP_S) == pytest.approx(best)
     assert 4.0 < best < 5.0, "at most 1 / (1 - a)"
 
 
-def test_of_windows_that_promise_nearly_the_same_the_largest_is_the_fewest_steps() -> None:
-    made = policy(0.8, draft_s=0.005)
-    gains = {size: made.gain(size, LOOP_S) for size in (1, 2, 3)}
-    assert gains[1] > gains[2] > gains[1] / NEARLY > gains[3]
-    assert made.window(0, LOOP_S) == 2
+def test_what_a_larger_step_takes_at_every_hop_counts_against_it() -> None:
+    made = policy(0.9, draft_s=0.0001)
+    alone = made.window(0, LOOP_S)
+    for hop in range(8):
+        for tokens in (1, 2, 4, 8):
+            made.computed(hop, tokens, 0.0001 + 0.0005 * tokens)
+    assert made.window(0, LOOP_S) < alone
+    assert made.gain(8, LOOP_S) < made.gain(4, LOOP_S)
+
+
+def test_what_a_guess_takes_is_found_out_with_one() -> None:
+    assert policy(0.9, draft_s=0.0).window(0, LOOP_S) == 1
 
 
 def test_a_drafter_that_is_always_wrong_is_given_up() -> None:
