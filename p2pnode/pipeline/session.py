@@ -11,6 +11,7 @@ the first hop is. The step in flight is simply fed again: a step truncates to it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from p2pnode.errors import BadConstraint, NoChain, PeerError
+from p2pnode.errors import BadConstraint, NoChain, PeerError, PeerLost
 from p2pnode.net.links import Links
 from p2pnode.pipeline.answers import mean_of, next_tokens
 from p2pnode.pipeline.closing import close_all, free, tell
@@ -185,22 +186,20 @@ class ChainSession:
             if self.speculation is not None:
                 self.speculation.policy.told(is_right=is_right)
             if is_right is False:
-                self._cut()
+                self._turn()
             if not is_right or num_tokens == self._terms.max_tokens:
                 break
         self.inbox.learned()
 
-    def _cut(self) -> None:
-        """Tell all hops at once that guesses were wrong: the next step takes its time to them."""
+    def _turn(self) -> None:
+        """Guesses were wrong: tell all hops, whom the next step is long in reaching, and send it."""
+        line = self.line
         for state in self.hops:
-            cut = Cut(
-                session=self.id,
-                layer=state.layer,
-                epoch=self._epoch,
-                branch=self.line.branch,
-                position=self.line.sent,
-            )
-            tell(state, cut)
+            cut = partial(Cut, session=self.id, layer=state.layer, epoch=self._epoch)
+            tell(state, cut(branch=line.branch, position=line.sent))
+        if self.speculation is not None and len(line.tokens) < self._terms.max_tokens:
+            with contextlib.suppress(PeerLost):  # the main loop hears of it, too
+                self._send(int64(line.unsent(1)))
 
     # --- failover
 

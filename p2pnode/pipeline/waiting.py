@@ -54,9 +54,11 @@ class Waiting:
             watch.replace(changed[0])
 
     def loop_s(self) -> float:
-        """What a step of one token takes; 0 while nothing is known."""
+        """What a step of one token takes, or, before one was seen, what the prompt took."""
         watch = self._watches.get(0)
-        return watch.lags[-1].mean_s if watch is not None and watch.is_learned else 0.0
+        if watch is not None and watch.is_learned:
+            return watch.lags[-1].mean_s
+        return self._prefill_s or 0.0
 
     def heard_s(self) -> list[float]:
         """How long after the start of a step each hop is heard, lately; of the smallest steps that
