@@ -192,7 +192,7 @@ class ChainSession:
         self.inbox.learned()
 
     def _turn(self) -> None:
-        """Guesses were wrong: tell all hops, whom the next step is long in reaching, and send it."""
+        """Guesses were wrong: tell all hops, whom the next step reaches later, and send that."""
         line = self.line
         for state in self.hops:
             cut = partial(Cut, session=self.id, layer=state.layer, epoch=self._epoch)
