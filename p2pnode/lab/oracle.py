@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import hashlib
 from collections.abc import Sequence
 
 
@@ -33,6 +33,7 @@ class Oracle:
 
     def _guess(self, at: int) -> int:
         right = self._line[at] if at < len(self._line) else 0
-        if random.Random(f"{self._seed} {at}").random() < self._share:
+        drawn = hashlib.blake2b(f"{self._seed} {at}".encode(), digest_size=4).digest()
+        if int.from_bytes(drawn, "big") < self._share * (1 << 32):
             return right
         return right - 1 if right else 1

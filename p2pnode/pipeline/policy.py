@@ -81,8 +81,8 @@ class Policy:
         """Tokens per loop with windows of that size; without guesses it is 1."""
         a = min(0.99, self.acceptance)
         window_s = max(size * self.draft_s, self.interval_s(size))
-        larger_s = sum(steps.at(size) - steps.at(1) for steps in self._steps.values())
-        first_s = loop_s + larger_s + (size - 1) * self.draft_s
+        token_s = sum(max(0.0, steps.token_s or 0.0) for steps in self._steps.values())
+        first_s = loop_s + (size - 1) * (token_s + self.draft_s)
         return loop_s / (1 - a) / (first_s + window_s * a**size / (1 - a**size))
 
     def window(self, num_ahead: int, loop_s: float) -> int:
