@@ -17,6 +17,8 @@ from p2pnode.swarm.join import Joiner
 from p2pnode.swarm.sources import JoinSources
 from tests.processes.dht_cluster import Node, cluster, seen_by
 
+NOTICED_WITHIN_S = 10.0
+
 pytestmark = pytest.mark.processes
 
 
@@ -88,6 +90,7 @@ async def test_a_swarm_outlives_its_bootstrap_peer(folder: Path) -> None:
         for node in (one, two):
             await node.directory.publish(node.announcement())
         os.kill(bootstrap.transport.daemon_pid, signal.SIGKILL)
+        await hung_up(two, bootstrap)
 
         started_at = time.monotonic()
         assert await seen_by(two) == {one.peer, two.peer}
@@ -100,6 +103,13 @@ async def test_a_swarm_outlives_its_bootstrap_peer(folder: Path) -> None:
         assert await seen_by(newcomer) == {one.peer, two.peer}
         with pytest.raises(PeerError):
             await newcomer.directory.meet(bootstrap.peer, bootstrap.transport.addresses)
+
+
+async def hung_up(node: Node, dead: Node) -> None:
+    """Until a node's daemon has noticed: a call before that finds a connection, and not its end."""
+    async with asyncio.timeout(NOTICED_WITHIN_S):
+        while dead.peer in await node.transport.observed():
+            pass
 
 
 async def test_a_client_that_is_cut_off_is_told_so(folder: Path) -> None:
