@@ -95,7 +95,6 @@ class Speculation:
         line, clock = self._line, asyncio.get_running_loop().time
         branch = line.branch
         while line.branch == branch and (left_s := until - clock()) > 0:
-            line.moved.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
-                    await line.moved.wait()
+                    await self._moves()

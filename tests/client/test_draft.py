@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from p2pnode.client.draft import DraftModel
@@ -17,10 +15,8 @@ PROMPT = [1, 403, 407, 261]
 MANY = 200
 
 
-@asynccontextmanager
-async def draft_model(folder: Path) -> AsyncIterator[DraftModel]:
-    async with DraftModel.load(folder, read_spec(folder, "tiny", "")) as model:
-        yield model
+def draft_model(folder: Path) -> DraftModel:
+    return DraftModel.load(folder, read_spec(folder, "tiny", ""))
 
 
 async def test_a_call_that_another_follows_ends_early_and_leaves_nothing_behind(tiny: Path) -> None:
