@@ -178,8 +178,8 @@ class ClientConfig:
     """Where downloads and sums are kept."""
     max_new_tokens: int = 256
     """The length of an answer when the caller names none."""
-    prefill_chunk_tokens: int = 256
-    """The prompt travels in chunks, so that all hops compute at the same time."""
+    prefill_chunk_tokens: int = 512
+    """The most of a prompt that travels at a time: in chunks all hops compute at once."""
     keeps_prefixes: bool = True
     """Whether peers may keep what they have computed, for the next prompts that begin alike."""
     connect_timeout_s: float = 3.0

@@ -19,6 +19,7 @@ from p2pnode.lab.virtual_time import VirtualTimeLoop
 from p2pnode.model.block import Block, Work
 from p2pnode.model.cache import KVCache
 from p2pnode.net.transport import ByteStream, Sink, StreamHandler, Transport
+from p2pnode.serving import scheduler
 from p2pnode.types import LayerRange, PeerId
 from p2pnode.wire.frames import PREFIX
 
@@ -27,8 +28,17 @@ STEP_TOKENS = 64
 own time is not given."""
 
 
+WHOLE_TOKENS = 1 << 15
+USUAL_TOKENS = scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS
+
 TOLD_WITHIN_S = 1.0
 """A loop that has ended tells nobody."""
+
+
+def compute_whole(*, is_whole: bool) -> None:
+    """The schedulers of this process split no prefill from now on, or do so again."""
+    whole = WHOLE_TOKENS, WHOLE_TOKENS
+    scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS = whole if is_whole else USUAL_TOKENS
 
 
 def _call(function: Callable[..., object], *args: object) -> None:

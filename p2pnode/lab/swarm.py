@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import math
 import random
 import tempfile
 from collections import Counter
@@ -85,10 +86,12 @@ class LocalSwarm:
         dtype: str = "float32",
         seed: int = 0,
         latency_s: float = 0.0,
+        bytes_per_s: float = math.inf,
         config: dict[str, Any] | None = None,
         club: Club | None = None,
     ) -> None:
-        """club: the members, where the swarm is a private one
+        """latency_s, bytes_per_s: of each direction between two peers
+        club: the members, where the swarm is a private one
         config: settings of `NodeConfig` and `ClientConfig`; those of one are not the other's."""
         unknown = (config or {}).keys() - _names(NodeConfig) - _names(ClientConfig)
         if unknown:
@@ -100,7 +103,8 @@ class LocalSwarm:
         self.quant = ""
         """How nodes that are started from now on quantise their weights."""
         self.nodes: list[LabNode] = []
-        self.network = MemoryNetwork(seed=seed, line=Line(latency_s=latency_s))
+        line = Line(latency_s=latency_s, bytes_per_s=bytes_per_s)
+        self.network = MemoryNetwork(seed=seed, line=line)
         self.club = club
         self.dht = MemoryDht(
             clock=self.wall_clock,
@@ -222,12 +226,12 @@ class LocalSwarm:
             self.dht.reconnect(node.peer)
         self.network.heal([node.peer for node in nodes])
 
-    def client(self, **options: Any) -> Client:
-        """A client of this swarm, to be entered with ``async with``."""
+    def client(self, kind: type[Client] = Client, **options: Any) -> Client:
+        """A client of this swarm, to be entered with ``async with``; of that class."""
         identity = self._next_client()
         config = _config(ClientConfig, self._config)
         member = LabMember(self, identity)
-        client = Client(model=str(self.folder), config=config, network=member, **options)
+        client = kind(model=str(self.folder), config=config, network=member, **options)
         # Which of several equal peers it takes must be the same in each run.
         client._experience.rng = random.Random(f"{self._seed}/{identity.peer}")
         return client

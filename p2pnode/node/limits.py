@@ -7,6 +7,7 @@ with it: nothing is paced on the wire.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -154,7 +155,7 @@ class CpuTimes:
         """Ask the system."""
         times = psutil.cpu_times()
         idle_s = times.idle + getattr(times, "iowait", 0.0)
-        return cls(at, idle_s, sum(map(_cpu_s, ours)))
+        return cls(at, idle_s, cpu_s(ours))
 
     def share_of_others(self, before: CpuTimes, num_cores: int) -> float:
         """What others have used since then, 0 to 1."""
@@ -196,12 +197,14 @@ def our_processes() -> list[psutil.Process]:
         return [this]
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:  # it has just ended
-        return 0.0
-    return float(times.user + times.system)
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """Seconds of processor that they have used so far."""
+    used_s = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    return used_s
 
 
 def _nvml() -> Any:

@@ -236,7 +236,8 @@ class ChainSession:
             if state not in self.hops:
                 free(state, self.id)
         num_tokens = len(self.line.tokens)
-        self._chunk_tokens = self._router.chunk_tokens(chain, num_tokens) or self._chunk_tokens
+        most = self._limits.chunk_tokens
+        self._chunk_tokens = min(self._router.chunk_tokens(chain, num_tokens) or most, most)
         self._epoch += 1
         self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)

@@ -24,11 +24,10 @@ import uvloop
 from p2pnode import log
 from p2pnode.config import NodeConfig, SwarmConfig, home
 from p2pnode.errors import LocalError, P2PNodeError
-from p2pnode.lab.conditions import Conditions, LabBlock, LabTransport
+from p2pnode.lab.conditions import Conditions, LabBlock, LabTransport, compute_whole
 from p2pnode.lab.wan.records import MAX_LINE_BYTES, decode
 from p2pnode.node.node import Node
 from p2pnode.node.server import BlockServer
-from p2pnode.serving import scheduler
 from p2pnode.swarm.network import Joined, Network
 from p2pnode.swarm.p2p_network import node_network
 from p2pnode.tasks import Tasks
@@ -64,8 +63,6 @@ class Change:
 
 
 BURN_WIDTH = 128
-WHOLE_TOKENS = 1 << 15
-USUAL_TOKENS = scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begin, Change)}
 
 
@@ -166,13 +163,7 @@ async def _obey(commands: asyncio.StreamReader, conditions: Conditions, clock: O
         if change.oom_steps is not None:
             conditions.oom_steps = change.oom_steps
         if change.is_whole is not None:
-            _compute_whole(is_whole=change.is_whole)
-
-
-def _compute_whole(*, is_whole: bool) -> None:
-    """This process's scheduler splits no prefill, or does so again."""
-    whole = WHOLE_TOKENS, WHOLE_TOKENS
-    scheduler.QUIET_TOKENS, scheduler.MAX_FORWARD_TOKENS = whole if is_whole else USUAL_TOKENS
+            compute_whole(is_whole=change.is_whole)
 
 
 def say(event: str, fields: dict[str, Any]) -> None:
