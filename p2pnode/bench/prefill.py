@@ -183,11 +183,10 @@ def _model(folder: Path) -> tuple[Path, int, Costs]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the lab's machines have
     try:
-        layer_s = _forward_s(block, PROMPT_TOKENS)
-        small, large = ((size, _forward_s(block, size)) for size in SIZES)
+        small, large = ((size, _forward_s(block, size)) for size in (SIZES[0], PROMPT_TOKENS))
     finally:
         torch.set_num_threads(num_threads)
-    num_layers = min(MOST_LAYERS, max(1, round(COMPUTE_S / layer_s)))
+    num_layers = min(MOST_LAYERS, max(1, round(COMPUTE_S / large[1])))
     alone = _costs(*(num_layers * each for each in line_through(small, large)))
     return _made(folder, num_layers * NUM_HOPS), num_layers, alone
 
