@@ -151,9 +151,9 @@ class WanChain:
         for name in self._hops:
             self._swarm.machines[name].tell(Change(is_whole=is_whole))
 
-    async def client(self, **options: Any) -> ChainClient:
-        """Another client; options: see `Join`."""
-        join = Join(join=(), home="", model=self._model, **options)
+    async def client(self, *, has_ring: bool = False, **options: Any) -> ChainClient:
+        """Another client; options: see `Join`. What is called plain decoding has no ring."""
+        join = Join(join=(), home="", model=self._model, has_ring=has_ring, **options)
         return ChainClient(await self._swarm.client(CLIENT, join))
 
     async def floor(self, hidden_bytes: int) -> Floor:

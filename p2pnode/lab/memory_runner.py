@@ -158,14 +158,14 @@ class Plan:
         return [hops[start] for start in sorted(hops)]
 
     def _half_loop_s(self) -> float:
-        """Half of what a token takes when nothing is in the way."""
+        """Until the next token is half way, which has begun before the client knew of the last."""
         scenario = self._run.scenario
         names = {id(node): name for name, node in self._nodes.items()}
         chain = [names[id(node)] for node in self._chain()]
-        places = [CLIENT, *chain, CLIENT]
-        ways = [scenario.way(a, b) for a, b in itertools.pairwise(places)]
+        ways = [scenario.way(a, b) for a, b in itertools.pairwise([*chain, chain[0]])]
         compute_ms = sum(scenario.members[name].compute_ms for name in chain)
-        return (sum(way.delay_ms for way in ways) + compute_ms) / 2000
+        half_ms = (sum(way.delay_ms for way in ways) + compute_ms) / 2
+        return max(0.0, half_ms - scenario.way(chain[-1], CLIENT).delay_ms) / 1000
 
 
 @asynccontextmanager

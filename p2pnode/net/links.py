@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from p2pnode.errors import P2PNodeError, PeerError, PeerLost, PeerTimeout
+from p2pnode.errors import P2PNodeError, PeerError, PeerLost, PeerMisbehaved, PeerTimeout
 from p2pnode.net.doors import Doors
 from p2pnode.net.link import Link, LinkEvents
 from p2pnode.net.protection import Protection
@@ -281,8 +281,9 @@ class Links:
                     control = await self._open(peer, CONTROL)
                 control.watch(*self._heartbeat)
         except P2PNodeError as error:
+            kind = PeerMisbehaved if isinstance(error, PeerMisbehaved) else PeerLost
             for link in self._ours(peer):
-                link.end(PeerLost(peer, f"its control link is gone ({error})"))
+                link.end(kind(peer, f"its control link is gone ({error})"))
 
     async def _sweep(self) -> None:
         """End what nobody uses, or somebody misuses (`net.sweeping`)."""

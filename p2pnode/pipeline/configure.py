@@ -40,6 +40,14 @@ class Terms:
     """Tokens before the answer."""
     pools: bool = False
     """Whether the mean of all rows is wanted, and no token."""
+    has_ring: bool = True
+    """Whether the last hop hands its tokens straight to the first one, where it chooses them."""
+
+    @property
+    def closes_ring(self) -> bool:
+        """Whether there is a ring. A constraint ends, and its hop would run on into nothing."""
+        chooses = not self.has_local_ends and not self.pools and not self.sampling.constraint
+        return self.has_ring and chooses
 
     @property
     def needs_tokens(self) -> bool:
@@ -139,6 +147,8 @@ class Configuration:
         hops, following = self.hops, None
         if index < len(hops) - 1 and not hops[index + 1].hop.is_carried:
             following = hops[index + 1].hop
+        ring = hops[0] if index == len(hops) - 1 else hops[-1] if index == 0 else None
+        ring = ring if self.terms.closes_ring else None
         is_fed_by_us = index == 0 or hops[index].hop.is_carried
         return {
             "session": self.terms.session,
@@ -146,6 +156,8 @@ class Configuration:
             "previous": None if is_fed_by_us else hops[index - 1].peer,
             "next": following.peer if following else None,
             "next_addresses": following.addresses if following else (),
+            "ring": ring.peer if ring else None,
+            "ring_addresses": ring.hop.addresses if ring and index else (),
         }
 
 

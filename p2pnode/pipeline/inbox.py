@@ -22,7 +22,10 @@ from p2pnode.pipeline.standbys import Standbys
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Closed, Fault, Progress, Rerouted, Result, Step
 
-MAX_RESULTS = 64
+MAX_RESULTS = 128
+"""More than a ring runs ahead, and than guesses are sent."""
+NONE = -1
+"""An epoch that is none."""
 OnComputed = Callable[[int, int, float], None]
 """Told (hop's index, tokens, seconds) of a step of a hop."""
 
@@ -43,6 +46,8 @@ class Inbox:
         """Came while none was awaited, and when."""
         self._answered: tuple[int, int | None] = 0, None
         """Up to where the last answer reached, and which hop did not have to make it."""
+        self.is_ring_broken = False
+        """Whether the last hop's ring has told a hop what was not so."""
         self.on_computed: OnComputed | None = None
         self._trouble: PeerError | None = None
         """Happened while no step was awaited."""
@@ -53,16 +58,20 @@ class Inbox:
         self._results.clear()
 
     def expect(self, awaited: Awaited) -> None:
-        """Tell it what is heard of the last token; raises what has happened meanwhile."""
-        if self._trouble is not None:
-            raise self._trouble
-        for state in self._hops:
-            if not state.is_usable:
-                raise PeerLost(state.peer, "its link is gone")
-        self._awaited = awaited
+        """Tell it what is heard of the last token; raises what has happened meanwhile.
+
+        What was answered before that counts first.
+        """
         while self._results and not awaited.result.done():
             result, at = self._results.popleft()
             self._answer(awaited, result, at, is_by_standby=False)
+        if not awaited.result.done():
+            if self._trouble is not None:
+                raise self._trouble
+            for state in self._hops:
+                if not state.is_usable:
+                    raise PeerLost(state.peer, "its link is gone")
+        self._awaited = awaited
 
     def expect_nothing(self) -> None:
         """Nobody waits any more."""
@@ -228,6 +237,8 @@ class Inbox:
         state = next((state for state in self._hops if state.layer == fault.layer), None)
         if link.peer not in members or state is None:
             return
+        if fault.fault == "ring":
+            self._forget_answer()
         what = f"{fault.fault}: {fault.detail[:200]}"
         kind = Unfollowed if fault.fault == "constraint" else PeerFault
         error: PeerError = kind(state.peer, what)
@@ -235,6 +246,12 @@ class Inbox:
             error = Accused(fault.blamed, what, reporter=state.peer)
         state.fail(error)
         self._fail_step(error)
+
+    def _forget_answer(self) -> None:
+        """What hops hold of the answer may be wrong, and what they still say of it."""
+        self.is_ring_broken, self._epoch = True, NONE
+        for state in [*self._hops, *self._standbys.all]:
+            state.held = min(state.held, self._line.num_given)
 
     def _fail_step(self, error: PeerError) -> None:
         if self._awaited is None:

@@ -20,6 +20,8 @@ class Flight:
     position: int
     stop: int
     sent_at: float
+    is_handed: bool = False
+    """Whether it has begun without us: the last hop has handed the first one its token."""
     heard: dict[int, float] = field(default_factory=dict)
     """By the hop's index: when it said that it had done it."""
 
@@ -35,11 +37,15 @@ class Line:
     def __init__(self, prompt: Sequence[int]) -> None:
         self.tokens = list(prompt)
         """All that are known; only grows."""
+        self.num_given = len(prompt)
+        """Those that came from the client itself."""
         self.guesses: list[int] = []
         """What was sent behind them."""
         self.sent = 0
         """Positions that the first hop was sent."""
         self.branch = 0
+        self._is_handed = False
+        """Whether the newest token was nobody's guess, so that the last hop hands it round."""
         self.flights: deque[Flight] = deque()
         """Steps whose output has not come, in order."""
         self.on_turn: Callable[[], None] = nobody_drafts
@@ -51,7 +57,7 @@ class Line:
         """A new epoch and its first branch: hops hold ``sent`` positions, or more further down."""
         self.guesses.clear()
         self.flights.clear()
-        self.sent, self.branch = sent, branch
+        self.sent, self.branch, self._is_handed = sent, branch, False
         self.moved.set()
 
     def unsent(self, max_tokens: int) -> list[int]:
@@ -60,7 +66,9 @@ class Line:
 
     def fly(self, num_tokens: int, now: float) -> None:
         """So many tokens were sent, known ones or guesses."""
-        self.flights.append(Flight(self.sent, self.sent + num_tokens, now))
+        is_newest = self.sent == len(self.tokens) - 1 and not self.guesses
+        is_handed = self._is_handed and is_newest
+        self.flights.append(Flight(self.sent, self.sent + num_tokens, now, is_handed))
         self.sent += num_tokens
         self.moved.set()
 
@@ -73,6 +81,7 @@ class Line:
         """Another token is known. Returns whether it was guessed rightly; None: not guessed."""
         self.tokens.append(token_id)
         self.moved.set()
+        self._is_handed = not self.guesses
         if not self.guesses:
             return None
         if self.guesses.pop(0) == token_id:

@@ -77,27 +77,30 @@ class Policy:
         slowest = max((steps.at(size) for steps in self._steps.values()), default=0.0)
         return PACE * (slowest + OVERHEAD_S)
 
-    def gain(self, size: int, loop_s: float) -> float:
-        """Tokens per loop with windows of that size; without guesses it is 1."""
+    def gain(self, size: int, loop_s: float, plain_s: float) -> float:
+        """How many times faster windows of that size are than no guesses at all."""
         a = min(0.99, self.acceptance)
         window_s = max(size * self.draft_s, self.interval_s(size))
         token_s = sum(max(0.0, steps.token_s or 0.0) for steps in self._steps.values())
         first_s = loop_s + (size - 1) * (token_s + self.draft_s)
-        return loop_s / (1 - a) / (first_s + window_s * a**size / (1 - a**size))
+        return plain_s / (1 - a) / (first_s + window_s * a**size / (1 - a**size))
 
-    def window(self, num_ahead: int, loop_s: float) -> int:
-        """How many tokens to guess next, when so many are under way; 0: none, it does not pay."""
+    def window(self, num_ahead: int, loop_s: float, plain_s: float) -> int:
+        """How many tokens to guess next, when so many are under way; 0: none, it does not pay.
+
+        loop_s: of a step that the client sends; plain_s: what a token takes without guesses
+        """
         a = min(0.99, max(0.01, self.acceptance))
         least, most = MIN_CHANCE
         chance = min(most, max(least, WORTH * self.interval_s(1) / loop_s))
         room = min(MAX_AHEAD, math.ceil(math.log(chance) / math.log(a))) - num_ahead
-        return max(0, min(room, self._size(loop_s)))
+        return max(0, min(room, self._size(loop_s, plain_s)))
 
-    def _size(self, loop_s: float) -> int:
+    def _size(self, loop_s: float, plain_s: float) -> int:
         if not self.draft_s:
             return 1  # what a guess takes is not known yet
-        size = max(SIZES, key=lambda each: self.gain(each, loop_s))
-        if self.gain(size, loop_s) >= MIN_GAIN:
+        size = max(SIZES, key=lambda each: self.gain(each, loop_s, plain_s))
+        if self.gain(size, loop_s, plain_s) >= MIN_GAIN:
             return size
         if self._since_probe >= PROBE_EVERY:
             self._since_probe = 0

@@ -15,6 +15,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -238,6 +239,7 @@ class ChainSession:
         num_tokens = len(self.line.tokens)
         most = self._limits.chunk_tokens
         self._chunk_tokens = min(self._router.chunk_tokens(chain, num_tokens) or most, most)
+        self._terms = replace(self._terms, has_ring=not self.inbox.is_ring_broken)
         self._epoch += 1
         self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)
@@ -273,7 +275,7 @@ class ChainSession:
             work = keep_warm(now, self._links, self._router)
         self._helpers.append(self._tasks.start(work, name="standbys"))
         if self.speculation is not None:
-            guessing = self.speculation.run(self._guess, self.waiting.loop_s)
+            guessing = self.speculation.run(self._guess, self.waiting)
             self._helpers.append(self._tasks.start(guessing, name="speculation"))
 
     async def _stop_helpers(self) -> None:

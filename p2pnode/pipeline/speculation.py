@@ -28,6 +28,18 @@ class Drafter(Protocol):
         ...
 
 
+class Pace(Protocol):
+    """What tokens take, as measured; 0 while unknown."""
+
+    def loop_s(self) -> float:
+        """A step of one token that the client sends."""
+        ...
+
+    def plain_s(self) -> float:
+        """A token without guesses."""
+        ...
+
+
 class Speculation:
     """Of one session; `run` works within one epoch."""
 
@@ -38,16 +50,15 @@ class Speculation:
         self._drafter = drafter
         self._max_tokens = max_tokens
 
-    async def run(self, send: Callable[[list[int]], None], loop_s: Callable[[], float]) -> None:
+    async def run(self, send: Callable[[list[int]], None], pace: Pace) -> None:
         """Guess and send until cancelled, or until the first hop is gone.
 
-        send: hands guesses to the first hop, in order; loop_s: what one token takes without
-        guesses, 0 while unknown
+        send: hands guesses to the first hop, in order
         """
         line, clock = self._line, asyncio.get_running_loop().time
         with contextlib.suppress(PeerLost):  # the main loop hears of it, too
             while True:
-                num = self._wanted(loop_s())
+                num = self._wanted(pace)
                 if not num:
                     await self._moves()
                     continue
@@ -83,12 +94,13 @@ class Speculation:
         finally:
             line.on_turn = nobody_drafts
 
-    def _wanted(self, loop_s: float) -> int:
+    def _wanted(self, pace: Pace) -> int:
         line, (_, length) = self._line, self._place
+        loop_s = pace.loop_s()
         if not loop_s:
             return 0
         room = self._max_tokens - 1 - length
-        return max(0, min(room, self.policy.window(len(line.guesses), loop_s)))
+        return max(0, min(room, self.policy.window(len(line.guesses), loop_s, pace.plain_s())))
 
     async def _pause(self, until: float) -> None:
         """Do not send faster than the slowest hop can follow; a new branch may begin at once."""

@@ -21,6 +21,12 @@ MIN_REPLAY_S = 1.0
 REPLAY_TIMES = 4.0
 MIN_STEP_S = 0.25
 STEP_TIMES = 3.0
+HANDED = -1
+"""Steps of one token that the last hop has handed to the first."""
+PROMPT_S = 0.01
+PROMPT_SHARE = 0.1
+"""Of a loop; or `PROMPT_S`. A step that was handed on has begun when its token was told: whoever
+asks for its output so much later measures nothing."""
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +43,12 @@ class Waiting:
         self._limits = limits
         self._chain: list[Hop] = []
         self._watches: dict[int, Watch] = {}
-        """By the size of steps: 1 token, 2, up to 4, up to 8, and so on."""
+        """By the size of steps: 1 token, 2, up to 4, up to 8, and so on; `HANDED` by itself."""
         self._s_per_token: float | None = None
         self._prefill_s: float | None = None
         """Of the last prefill or replay."""
+        self._told_at = 0.0
+        """When the last output came."""
 
     def expect(self, hops: list[HopState]) -> None:
         """The chain is this now; times stay known where the layers are the same."""
@@ -54,11 +62,22 @@ class Waiting:
             watch.replace(changed[0])
 
     def loop_s(self) -> float:
-        """What a step of one token takes, or, before one was seen, what the prompt took."""
-        watch = self._watches.get(0)
-        if watch is not None and watch.is_learned:
-            return watch.lags[-1].mean_s
-        return self._prefill_s or 0.0
+        """What a step of one token takes that we send ourselves.
+
+        Before one was seen, what follows from those that are handed on, or what the prompt took.
+        """
+        sent, handed = self._mean_s(0), self._mean_s(HANDED)
+        if sent or not handed:
+            return sent or self._prefill_s or 0.0
+        return handed * (len(self._chain) + 1) / len(self._chain)
+
+    def plain_s(self) -> float:
+        """What a token takes without guesses."""
+        return self._mean_s(HANDED) or self.loop_s()
+
+    def _mean_s(self, size: int) -> float:
+        watch = self._watches.get(size)
+        return watch.lags[-1].mean_s if watch is not None and watch.is_learned else 0.0
 
     def heard_s(self) -> list[float]:
         """How long after the start of a step each hop is heard, lately; of the smallest steps that
@@ -89,15 +108,18 @@ class Waiting:
             answer = awaited.result.result()
         finally:
             self._inbox.expect_nothing()
+        told_at, self._told_at = self._told_at, awaited.answered_at
         if watch is not None:
-            self._learn(now, awaited, watch, flight)
+            late_s, loop_s = flight.sent_at - told_at, watch.lags[-1].mean_s
+            if not flight.is_handed or late_s < max(PROMPT_S, PROMPT_SHARE * loop_s):
+                self._learn(now, awaited, watch, flight)
         else:
             self._prefill_s = clock() - flight.sent_at
             self._s_per_token = self._prefill_s / num_behind
         return answer
 
     def _watch(self, flight: Flight) -> Watch:
-        size = (flight.num_tokens - 1).bit_length()
+        size = HANDED if flight.is_handed else (flight.num_tokens - 1).bit_length()
         if size not in self._watches:
             self._watches[size] = Watch(len(self._chain), self._limits.step_floor_s)
         return self._watches[size]

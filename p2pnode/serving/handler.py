@@ -25,10 +25,12 @@ from p2pnode.serving.limits import Limits
 from p2pnode.serving.places import OnEvent, Places, reply
 from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.requests import Requests
+from p2pnode.serving.ring import Differs, following, reach
 from p2pnode.serving.session import Gap, HopSession, Key
 from p2pnode.serving.shadows import Shadows
 from p2pnode.serving.worker import Outcome, Worker
 from p2pnode.tasks import all_of
+from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Cut, Fault, Hedge, Open, Reroute, Shadow, Step, Warm
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,7 @@ class Handler:
         early, session.early = session.early, []
         for sender, step in early:
             self._step(sender, step)
+        await reach(session, self.places.links, message.ring_addresses)
 
     async def _shadow(self, link: Link, message: Shadow) -> None:
         session = self.places.of(link, message.session, message.layer)
@@ -172,8 +175,7 @@ class Handler:
             reply(link, replies.unknown(message))
             return
         try:
-            self._admission.check_entry(link.peer, message, session)
-            job = session.accept(message, link.peer, now=asyncio.get_running_loop().time())
+            self._run(session, message, link.peer)
         except Gap:
             what = f"a step at {message.position}, only {session.accepted} tokens are held"
             reply(session.client, replies.fault(session, "gap", what, session.previous))
@@ -182,9 +184,16 @@ class Handler:
                 raise
             # Its client may have contrived it, and the link is not its alone.
             reply(session.client, replies.fault(session, "input", str(error), link.peer))
-        else:
-            if job is not None:
-                self._worker.submit(job)
+        except Differs as error:
+            reply(session.client, replies.fault(session, "ring", str(error), error.peer))
+
+    def _run(self, session: HopSession, step: Step, sender: PeerId) -> None:
+        self._admission.check_entry(sender, step, session)
+        job = session.accept(step, sender, now=asyncio.get_running_loop().time())
+        if job is not None:
+            self._worker.submit(job)
+        if session.ring is not None and (waiting := session.ring.released()) is not None:
+            self._run(session, waiting, session.ring.peer)
 
     def _on_done(self, job: Job, outcome: Outcome, queue_s: float, compute_s: float) -> None:
         session = job.session
@@ -194,6 +203,7 @@ class Handler:
         if isinstance(outcome, ComputeFailed):
             self._failed(job, outcome)
         elif session.finish(job, outcome):
+            self._hand_round(session, outcome)
             self._send(session, outcome)
             self._shadows.grew(session)
             self.places.trim(session, outcome.num_bytes)
@@ -208,6 +218,18 @@ class Handler:
         elif output is not None and (output.chosen or output.hidden is not None):
             session.hedged_at = None
             reply(session.client, replies.result(session, output))
+
+    def _hand_round(self, session: HopSession, output: Output) -> None:
+        """A token of the last hop goes to the first one, too, which may be on this node."""
+        ring, step = session.ring, following(session, output)
+        if ring is None or step is None:
+            return
+        first = self.sessions.get((session.id, step.layer))
+        if ring.peer != self.places.links.peer:
+            if ring.link is not None:
+                reply(ring.link, step)
+        elif first is not None and first.epoch == step.epoch:
+            self._run(first, step, ring.peer)
 
     def _pass(self, session: HopSession, steps: Iterable[Step]) -> None:
         """To the next hop, or to the client that carries them on to it."""

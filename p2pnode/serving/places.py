@@ -23,6 +23,7 @@ from p2pnode.serving.admission import RETRY_AFTER_S, Admission
 from p2pnode.serving.limits import Limits
 from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.quotas import Quotas
+from p2pnode.serving.ring import Ring, reach
 from p2pnode.serving.session import HopSession, Key, ids_of
 from p2pnode.serving.worker import Worker
 from p2pnode.types import PeerId
@@ -91,6 +92,7 @@ class Places:
             self._protect()
             if not session.is_closed:
                 reply(link, Opened(**known, position=session.position))
+            await reach(session, self.links, message.ring_addresses)
 
     def _admit(self, link: Link, message: Open) -> HopSession:
         """Count before saying yes; raises PeerRefused."""
@@ -125,6 +127,7 @@ class Places:
             token_ids=ids_of(message.token_ids),
             cache=cache,
             mean=Mean() if message.pools else None,
+            ring=Ring(message.ring) if message.ring else None,
             active_at=now,
         )
 
@@ -224,7 +227,8 @@ class Places:
         peers: set[PeerId | None] = set()
         for session in self.sessions.values():
             following = session.next.peer if session.next is not None else None
-            peers |= {session.client.peer, session.previous, following}
+            ring = session.ring.peer if session.ring is not None else None
+            peers |= {session.client.peer, session.previous, following, ring}
         self.protect({peer for peer in peers if peer is not None})
 
     def on_lost(self, link: Link, error: PeerError) -> None:

@@ -25,6 +25,7 @@ from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.link import Link
 from p2pnode.serving.job import Job, Output
 from p2pnode.serving.journal import Journal
+from p2pnode.serving.ring import Ring
 from p2pnode.types import LayerRange, PeerId, Tensor
 from p2pnode.wire.messages import Reroute, Step
 
@@ -87,6 +88,8 @@ class HopSession:
     journal: Journal = field(default_factory=Journal)
     alternate: PeerId | None = None
     """The previous hop's standby, which may step as well."""
+    ring: Ring | None = None
+    """On the first hop and the last one."""
     shadowing: Shadowing | None = None
     hedged_at: int | None = None
     """On a standby: the output here is to be sent on."""
@@ -137,6 +140,8 @@ class HopSession:
         """Whether this step may come from this peer; of other epochs another rule decides."""
         if step.epoch != self.epoch or sender == self.alternate:
             return True
+        if self.ring is not None and self.layers.start == 0 and sender == self.ring.peer:
+            return True
         return sender == (self.previous or self.client.peer)
 
     def keep_early(self, link: Link, step: Step) -> bool:
@@ -152,9 +157,12 @@ class HopSession:
     def accept(self, step: Step, sender: PeerId, *, now: float) -> Job | None:
         """Take a step that its sender may send; None for a repeat or one of another epoch.
 
-        Raises Gap, and PeerMisbehaved for more tokens than the session may hold.
+        Raises Gap, Differs, and PeerMisbehaved for more tokens than the session may hold.
         """
         if step.epoch != self.epoch or step.branch < self.branch:
+            return None
+        ring = self.ring if self.layers.start == 0 else None
+        if ring is not None and not ring.takes(step, sender, self):
             return None
         stop = step.position + step.entry.shape[0]
         if step.position > self.accepted:
@@ -167,10 +175,10 @@ class HopSession:
         if step.branch > self.branch:
             self.cut(step.branch, step.position)
         self.settled = max(self.settled, stop - step.num_guessed)
+        self.active_at = now
         if stop <= self.accepted:
             return None
         self.accepted = stop
-        self.active_at = now
         job = Job(self, self.epoch, step.position, step.entry, now)
         self.jobs = [each for each in self.jobs if not each.is_void]
         self.jobs.append(job)
@@ -195,6 +203,8 @@ class HopSession:
             self.shadowing.cursor = min(self.shadowing.cursor, position)
         if self.hedged_at is not None and self.hedged_at >= position:
             self.hedged_at = None
+        if self.ring is not None:
+            self.ring.cut(position)
 
     def fail(self, job: Job) -> None:
         """A job made nothing: its step may come again."""
@@ -269,6 +279,7 @@ class HopSession:
         self.journal.truncate(self.position)
         self.send_from = self.cursor = message.send_from
         self.alternate = self.shadowing = self.hedged_at = None
+        self.ring = Ring(message.ring) if message.ring else None
         if message.token_ids is not None:
             self.token_ids = ids_of(message.token_ids)
         self.active_at = now

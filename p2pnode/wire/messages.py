@@ -34,7 +34,7 @@ CHAIN = "/p2pnode/chain/1"
 CONTROL = "/p2pnode/control/1"
 """Traffic class of small frames that must never wait behind tensors: heartbeats, address book."""
 
-FAULT_KINDS = ("unreachable", "gap", "compute", "input", "constraint", "unknown", "closed")
+FAULT_KINDS = ("unreachable", "gap", "compute", "input", "constraint", "ring", "unknown", "closed")
 
 
 @message("hello")
@@ -76,6 +76,9 @@ class Open:
     """Where the answer begins, for what sampling does with its tokens."""
     pools: bool = False
     """To the last hop: answer nothing but the mean of all rows after the final norm."""
+    ring: PeerId | None = None
+    """To the last hop: hand each token to this one, too. To the first: who it is that does so."""
+    ring_addresses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_session(self.session)
@@ -198,6 +201,9 @@ class Reroute:
     """Replay your journal to the next hop from here."""
     token_ids: Tensor | None
     """int64 [tokens]: all tokens, to a last hop that stood by, when sampling needs them."""
+    ring: PeerId | None = None
+    """As in `Open`."""
+    ring_addresses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_token_ids(self.token_ids)

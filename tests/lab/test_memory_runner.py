@@ -50,7 +50,7 @@ def test_the_examples_end_with_the_right_tokens(file: Path, cache: Path) -> None
 def test_a_loop_takes_what_its_links_and_hops_take(cache: Path) -> None:
     trial = run_in_memory(two_hops(compute_ms=30.0), cache)
     assert trial.identical
-    assert trial.loop_ms == pytest.approx(3 * DELAY_MS + 2 * 30.0)
+    assert trial.loop_ms == pytest.approx(2 * DELAY_MS + 2 * 30.0)
     assert (trial.fault, trial.hop, trial.where, trial.detection_ms) == (None, None, None, None)
     assert trial.stall_ms < 1.0
 

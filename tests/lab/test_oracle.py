@@ -47,6 +47,7 @@ async def answers(
         await swarm.start("0-2", "3-5", "6-8")
         client: Client = MeasuringClient(
             is_mediated=is_mediated,
+            has_ring=False,
             model=str(tiny),
             config=ClientConfig(cache=cache, wall_clock=swarm.wall_clock),
             network=LabMember(swarm, fake_identity(2000)),

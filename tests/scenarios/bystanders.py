@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from p2pnode.client.client import Client
@@ -15,6 +15,8 @@ from tests.support.models import greedy
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
 NUM_TOKENS = 24
 LATENCY_S = 0.01
+READ_S = 0.02
+"""Of a token, by somebody who reads it."""
 
 
 @asynccontextmanager
@@ -25,7 +27,12 @@ async def undisturbed(swarm: LocalSwarm, folder: Path) -> AsyncIterator[None]:
 
     async def ask(client: Client) -> None:
         while not answers or not is_over.is_set():
-            answers.append(await client.generate(PROMPT, max_tokens=NUM_TOKENS))
+            async with aclosing(client.stream(PROMPT, max_tokens=NUM_TOKENS)) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        answers.append(event)
+                    else:
+                        await asyncio.sleep(READ_S)
 
     async with swarm.client() as client, asyncio.TaskGroup() as tasks:
         tasks.create_task(ask(client))

@@ -20,6 +20,7 @@ from tests.support.models import greedy
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
 NUM_TOKENS = 48
 LATENCY_S = 0.02
+LOOP_S = 4 * LATENCY_S
 SEEDED = Sampling(temperature=0.8, seed=7)
 PENALISED = Sampling(temperature=0.8, seed=7, repetition_penalty=1.3)
 
@@ -81,7 +82,8 @@ async def test_right_guesses_make_it_faster(
                 client, Oracle([*PROMPT, *plain.token_ids], share), num_tokens=120
             )
     assert guessed.token_ids == plain.token_ids
-    assert guessed.tokens_per_s >= gain * plain.tokens_per_s
+    assert guessed.tokens_per_s >= gain / LOOP_S
+    assert guessed.tokens_per_s >= 0.95 * plain.tokens_per_s
 
 
 @pytest.mark.parametrize("standbys", [True, False], ids=["standbys", "alone"])

@@ -1,6 +1,7 @@
-"""Sessions that measure: what they have guessed is told, and two older ways of decoding are there.
+"""Sessions that measure: what they have guessed is told, and older ways of decoding are there.
 
 - **mediated**: each hop answers the client, which carries every step on to the next one;
+- **no ring**: the client feeds each token, and nobody does before;
 - **synchronous speculation** (Leviathan et al., "Fast inference from transformers via speculative
   decoding", 2023): the known token and K guesses travel as one step; nothing is guessed before its
   answer is there.
@@ -41,6 +42,7 @@ class MeasuringSession(ChainSession):
     """A session in one of the older ways."""
 
     is_mediated = False
+    has_ring = True
     fixed_chunk_tokens = 0
     """Of the prompt, per step; 0: as many as the session finds best."""
     window = 0
@@ -49,6 +51,7 @@ class MeasuringSession(ChainSession):
     policy: Policy | None = None
 
     async def _find_chain(self) -> Chain:
+        self.inbox.is_ring_broken = self.inbox.is_ring_broken or not self.has_ring
         chain = await super()._find_chain()
         if not self.is_mediated:
             return chain
@@ -82,9 +85,17 @@ class MeasuringSession(ChainSession):
 class MeasuringClient(Client):
     """A client with such sessions."""
 
-    def __init__(self, *, is_mediated: bool = False, chunk_tokens: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        is_mediated: bool = False,
+        has_ring: bool = True,
+        chunk_tokens: int = 0,
+        **options: Any,
+    ) -> None:
         """chunk_tokens: of a prompt, per step; 0: as many as sessions find best"""
         super().__init__(**options)
+        self._has_ring = has_ring
         self._chunk_tokens = chunk_tokens
         self._session_type = MeasuringSession
         self._is_mediated = is_mediated
@@ -100,6 +111,7 @@ class MeasuringClient(Client):
         session = super()._session(router, request, None if waits else drafter)
         if isinstance(session, MeasuringSession):
             session.is_mediated = self._is_mediated
+            session.has_ring = self._has_ring and not self._is_mediated
             session.fixed_chunk_tokens = self._chunk_tokens
             if told is not None and waits:
                 session.window, session.drafter = told.window, told

@@ -49,6 +49,8 @@ class Join:
     """See `ClientConfig.keeps_prefixes`; here prompts are repeated, to be computed each time."""
     is_mediated: bool = False
     """Whether hops answer the client, which carries each step on."""
+    has_ring: bool = True
+    """Whether the last hop hands each token to the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +234,7 @@ async def run() -> None:
     try:
         client = MeasuringClient(
             is_mediated=join.is_mediated,
+            has_ring=join.has_ring,
             chunk_tokens=join.prefill_chunk_tokens,
             model=join.model,
             config=config,

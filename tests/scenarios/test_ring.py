@@ -1,0 +1,193 @@
+"""The last hop hands its tokens straight to the first: sooner, and never another text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from p2pnode.client.client import Client
+from p2pnode.client.events import ChainChosen, Done, Token
+from p2pnode.lab.swarm import LocalSwarm
+from p2pnode.pipeline.inbox import MAX_RESULTS
+from p2pnode.serving import handler, ring
+from p2pnode.serving.job import Output
+from p2pnode.serving.ring import MAX_AHEAD
+from p2pnode.serving.session import HopSession
+from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
+from p2pnode.wire.messages import Step
+from tests.support.models import greedy
+
+PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
+NUM_TOKENS = 40
+LATENCY_S = 0.02
+ALONE = {"standbys": False}
+PENALISED = Sampling(temperature=0.8, seed=7, repetition_penalty=1.3)
+
+pytestmark = pytest.mark.virtual_time
+
+
+@dataclass
+class Run:
+    """One generation, and when its tokens came."""
+
+    at_s: list[float] = field(default_factory=list)
+    chains: list[list[PeerId]] = field(default_factory=list)
+    done: Done | None = None
+
+    async def of(
+        self,
+        client: Client,
+        *,
+        num_tokens: int = NUM_TOKENS,
+        sampling: Sampling | None = None,
+        pause_s: float = 0.0,
+        act: Callable[[int, list[PeerId]], None] = lambda count, chain: None,
+    ) -> Done:
+        events = client.stream(PROMPT, max_tokens=num_tokens, sampling=sampling)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ChainChosen):
+                    self.chains.append([hop.peer for hop in event.chain.hops])
+                elif isinstance(event, Done):
+                    self.done = event
+                elif isinstance(event, Token):
+                    self.at_s.append(asyncio.get_running_loop().time())
+                    act(len(self.at_s), self.chains[-1])
+                    await asyncio.sleep(pause_s)
+        assert self.done is not None
+        return self.done
+
+    @property
+    def token_s(self) -> float:
+        return (self.at_s[-1] - self.at_s[0]) / (len(self.at_s) - 1)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "ways"),
+    [(("0-8",), 0), (("0-3", "4-8"), 2), (("0-2", "3-5", "6-8"), 3)],
+    ids=["1", "2", "3"],
+)
+async def test_a_token_takes_one_way_less(
+    ranges: tuple[str, ...], ways: int, tiny: Path, cache: Path
+) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+        await swarm.start(*ranges)
+        async with swarm.client() as client:
+            run = Run()
+            done = await run.of(client)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    # The very first ones may come before the last hop has reached the first one.
+    assert run.token_s == pytest.approx(ways * LATENCY_S, rel=0.05, abs=0.1 * LATENCY_S)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0.8, seed=7), PENALISED])
+async def test_what_is_drawn_is_the_same_in_all_chains(
+    sampling: Sampling, tiny: Path, cache: Path
+) -> None:
+    texts = []
+    for ranges in (("0-8",), ("0-2", "3-5", "6-8")):
+        async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+            await swarm.start(*ranges)
+            async with swarm.client() as client:
+                texts.append((await Run().of(client, sampling=sampling)).token_ids)
+    assert texts[0] == texts[1]
+
+
+async def test_a_last_hop_that_reaches_nobody_is_no_failure(tiny: Path, cache: Path) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+        first, _, last = await swarm.start("0-2", "3-5", "6-8")
+        swarm.network.silence(last.peer, first.peer)
+        async with swarm.client() as client:
+            run = Run()
+            done = await run.of(client)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert done.failovers == 0
+    assert run.token_s == pytest.approx(4 * LATENCY_S, rel=0.05)
+
+
+@pytest.mark.parametrize("ranges", [("0-8",), ("0-2", "3-5", "6-8")], ids=["1", "3"])
+async def test_nobody_runs_far_ahead_of_a_client_that_reads_slowly(
+    ranges: tuple[str, ...], tiny: Path, cache: Path
+) -> None:
+    num_tokens, compute_s = 120, 0.001
+    ahead: list[int] = []
+
+    def note(count: int, chain: list[PeerId]) -> None:
+        num_forwards = round(swarm.nodes[0].conditions.spent_s / compute_s)
+        ahead.append(num_forwards - count)
+
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+        for layers in ranges:
+            node = swarm.add(LayerRange.parse(layers), compute_s=compute_s)
+            await node.is_serving.wait()
+        async with swarm.client() as client:
+            done = await Run().of(client, num_tokens=num_tokens, pause_s=5.0, act=note)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, num_tokens)
+    assert done.failovers == 0
+    assert MAX_AHEAD - 2 <= max(ahead) <= MAX_AHEAD + 1 < MAX_RESULTS
+
+
+@pytest.mark.parametrize("hop", range(3))
+@pytest.mark.parametrize("dies_at", [1, 2, 20])
+@pytest.mark.parametrize("standbys", [True, False], ids=["standbys", "alone"])
+async def test_it_goes_round_again_after_a_failure(
+    hop: int, dies_at: int, standbys: bool, tiny: Path, cache: Path
+) -> None:
+    def kill(count: int, chain: list[PeerId]) -> None:
+        if count == dies_at and len(run.chains) == 1:
+            swarm.kill(swarm.node(chain[hop]))
+
+    config = {"standbys": standbys}
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=config) as swarm:
+        await swarm.start("0-2", "3-5", "6-8", "0-2", "3-5", "6-8")
+        async with swarm.client() as client:
+            run = Run()
+            done = await run.of(client, act=kill)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert done.failovers == 1
+    last = run.at_s[-10:]
+    assert (last[-1] - last[0]) / 9 == pytest.approx(3 * LATENCY_S, rel=0.1)
+
+
+async def test_a_last_hop_that_tells_two_stories_is_found_out(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lie(session: HopSession, output: Output) -> Step | None:
+        step = ring.following(session, output)
+        if step is None or step.position != len(PROMPT) + 5 or session.epoch > 1:
+            return step
+        return replace(step, entry=Tensor("int64", (1,), bytes(8)))
+
+    monkeypatch.setattr(handler, "following", lie)
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+        await swarm.start("0-2", "3-5", "6-8", "6-8")
+        async with swarm.client() as client:
+            run = Run()
+            done = await run.of(client)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert len(run.chains) == 2
+    assert run.chains[0][:2] == run.chains[1][:2]
+    assert run.chains[0][2] != run.chains[1][2]
+
+
+async def test_without_another_last_hop_the_liar_goes_on_without_a_ring(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lie(session: HopSession, output: Output) -> Step | None:
+        step = ring.following(session, output)
+        return None if step is None else replace(step, entry=Tensor("int64", (1,), bytes(8)))
+
+    monkeypatch.setattr(handler, "following", lie)
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=ALONE) as swarm:
+        await swarm.start("0-2", "3-5", "6-8")
+        async with swarm.client() as client:
+            run = Run()
+            done = await run.of(client)
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert done.failovers == 1
+    assert run.at_s[-1] - run.at_s[-2] == pytest.approx(4 * LATENCY_S)
