@@ -25,6 +25,7 @@ from p2pnode.net.links import Links
 from p2pnode.pipeline.answers import mean_of, next_tokens
 from p2pnode.pipeline.closing import close_all, free, tell
 from p2pnode.pipeline.configure import Configuration, Terms, int64
+from p2pnode.pipeline.helpers import Helpers
 from p2pnode.pipeline.hops import HopState, adopted
 from p2pnode.pipeline.inbox import Inbox
 from p2pnode.pipeline.line import Line
@@ -66,7 +67,6 @@ class ChainSession:
         self.failovers = 0
         self.chain: Chain | None = None
         self._links = links
-        self._tasks = tasks
         self._router = router
         self._limits = limits
         self._ends = ends
@@ -87,7 +87,7 @@ class ChainSession:
         self._configuration: Configuration
         self._chunk_tokens = limits.chunk_tokens
         self._epoch = 0
-        self._helpers: list[asyncio.Task[None]] = []
+        self._helpers = Helpers(tasks)
         self._num_given = len(token_ids)
         self._chosen: deque[Chosen] = deque()
         """Known, and not returned yet."""
@@ -196,8 +196,14 @@ class ChainSession:
         """Guesses were wrong: tell all hops, whom the next step reaches later, and send that."""
         line = self.line
         for state in self.hops:
-            cut = partial(Cut, session=self.id, layer=state.layer, epoch=self._epoch)
-            tell(state, cut(branch=line.branch, position=line.sent))
+            cut = Cut(
+                session=self.id,
+                layer=state.layer,
+                epoch=self._epoch,
+                branch=line.branch,
+                position=line.sent,
+            )
+            tell(state, cut)
         if self.speculation is not None and len(line.tokens) < self._terms.max_tokens:
             with contextlib.suppress(PeerLost):  # the main loop hears of it, too
                 self._send(int64(line.unsent(1)))
@@ -228,7 +234,7 @@ class ChainSession:
         """Configure a chain (the first one, or a mended one); raises NoChain or PeerError."""
         if asyncio.get_running_loop().time() - began > self._limits.mend_timeout_s:
             raise NoChain(f"no chain held for {self._limits.mend_timeout_s:g} s")
-        await self._stop_helpers()
+        await self._helpers.stop()
         for state in self.hops:
             state.is_lost = not state.is_usable
         chain = await self._find_chain()
@@ -266,34 +272,31 @@ class ChainSession:
 
     def _start_helpers(self) -> None:
         """Once a chain has answered: keep standbys, and guess."""
-        if self._helpers:
+        if self._helpers.are_running:
             return
         now = self._configuration
         if self._limits.has_standbys:
-            work = self._standbys.run(now)
+            self._helpers.start("standbys", self._standbys.run(now))
         else:
-            work = keep_warm(now, self._links, self._router)
-        self._helpers.append(self._tasks.start(work, name="standbys"))
+            self._helpers.start("spares", keep_warm(now, self._links, self._router))
         if self.speculation is not None:
-            guessing = self.speculation.run(self._guess, self.waiting)
-            self._helpers.append(self._tasks.start(guessing, name="speculation"))
-
-    async def _stop_helpers(self) -> None:
-        helpers, self._helpers = self._helpers, []
-        for task in helpers:
-            task.cancel()
-        if helpers:
-            await asyncio.wait(helpers)
+            self._helpers.start("speculation", self.speculation.run(self._guess, self.waiting))
 
     # --- closing
 
     async def _close(self, *, wait: bool) -> None:
         """Free every hop at once; with ``wait``, hear what the session has cost each."""
-        await self._stop_helpers()
+        try:
+            await self._helpers.stop()
+        except asyncio.CancelledError:
+            await self._free_all(0.0)
+            raise
+        await self._free_all(self._limits.close_timeout_s if wait else 0.0)
+
+    async def _free_all(self, within_s: float) -> None:
         if self._has_run:
             self._standbys.close(self._configuration)
         if not self.inbox.is_broken:
             settled = self.line.tokens[: self.line.num_settled]
             self.kept_pages = names_of(self._terms.page_key, settled)
-        within_s = self._limits.close_timeout_s if wait else 0.0
         await close_all(self.hops, self.id, pages=self.kept_pages, within_s=within_s)

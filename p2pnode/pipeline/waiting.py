@@ -21,12 +21,11 @@ MIN_REPLAY_S = 1.0
 REPLAY_TIMES = 4.0
 MIN_STEP_S = 0.25
 STEP_TIMES = 3.0
+OVERSLEPT_S = 0.02
+MOST_GRACE_S = 1.0
+"""Who was kept from running for a while takes nobody for dead for as long again, up to this."""
 HANDED = -1
 """Steps of one token that the last hop has handed to the first."""
-PROMPT_S = 0.01
-PROMPT_SHARE = 0.1
-"""Of a loop; or `PROMPT_S`. A step that was handed on has begun when its token was told: whoever
-asks for its output so much later measures nothing."""
 
 log = logging.getLogger(__name__)
 
@@ -104,19 +103,28 @@ class Waiting:
                     if watch is not None and watch.is_learned
                     else self._until_silent_s(now, awaited, num_behind, clock())
                 )
-                await asyncio.wait([awaited.result], timeout=wait_s)
+                await self._wait(awaited, wait_s)
             answer = awaited.result.result()
         finally:
             self._inbox.expect_nothing()
         told_at, self._told_at = self._told_at, awaited.answered_at
         if watch is not None:
-            late_s, loop_s = flight.sent_at - told_at, watch.lags[-1].mean_s
-            if not flight.is_handed or late_s < max(PROMPT_S, PROMPT_SHARE * loop_s):
-                self._learn(now, awaited, watch, flight)
+            # A step that was handed on began when its token was told, however late we ask for it.
+            watch.end(awaited.answered_at, told_at if flight.is_handed else flight.sent_at)
+            self._learn(now, awaited, watch, flight)
         else:
             self._prefill_s = clock() - flight.sent_at
             self._s_per_token = self._prefill_s / num_behind
         return answer
+
+    async def _wait(self, awaited: Awaited, wait_s: float) -> None:
+        """For the answer, for so long; when we oversleep, what has come meanwhile is read first."""
+        clock = asyncio.get_running_loop().time
+        due_at = clock() + wait_s
+        await asyncio.wait([awaited.result], timeout=wait_s)
+        late_s = clock() - due_at
+        if late_s > OVERSLEPT_S and not awaited.result.done():
+            await asyncio.wait([awaited.result], timeout=min(late_s, MOST_GRACE_S))
 
     def _watch(self, flight: Flight) -> Watch:
         size = HANDED if flight.is_handed else (flight.num_tokens - 1).bit_length()
@@ -182,7 +190,6 @@ class Waiting:
 
     def _learn(self, now: Configuration, awaited: Awaited, watch: Watch, flight: Flight) -> None:
         """A decode step is done: its times are the measure of the next one's."""
-        watch.end(awaited.answered_at)
         for index, state in enumerate(now.hops if flight.num_tokens == 1 else ()):
             step_s = watch.step_s(index)
             if step_s is not None:

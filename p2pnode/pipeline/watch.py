@@ -94,14 +94,14 @@ class Watch:
         if self._heard[index] is None:
             self._heard[index] = now
 
-    def end(self, now: float) -> None:
-        """The answer is here: learn from the step."""
-        self._heard[-1] = now
+    def end(self, now: float, began: float) -> None:
+        """The answer is here: learn from the step, which began at that time."""
+        self._began, self._heard[-1] = began, now
         for index in range(self.num_hops):
             self.late_steps[index] = self.late_steps[index] + 1 if self._is_late(index) else 0
         for lag, heard in zip(self.lags, self._heard, strict=True):
             if heard is not None:
-                lag.note(heard - self._began)
+                lag.note(max(0.0, heard - began))
         self.leniency = max(1.0, self.leniency * 0.95)
 
     def has_become_slow(self, index: int) -> bool:

@@ -92,7 +92,7 @@ async def test_a_healthy_swarm_has_none_and_its_figures_are_right(tiny: Path, ca
         report = await stage.examined()
     assert report.verdict.cause is Cause.NONE, report.verdict
     assert report.chain is not None
-    assert report.chain.token_s == pytest.approx(4 * 0.02 + 3 * COMPUTE_S)
+    assert report.chain.token_s == pytest.approx(3 * 0.02 + 3 * COMPUTE_S)
     for hop, node in zip(report.chain.hops, stage.nodes, strict=True):
         assert (hop.peer, hop.layers) == (node.peer, node.layers)
         assert hop.ways.median_s == pytest.approx(0.04)

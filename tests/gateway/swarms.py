@@ -19,7 +19,7 @@ from p2pnode.gateway.tracing import Tracer
 from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.model.text import TextCodec
 
-LATENCY_S = 0.001
+LATENCY_S = 0.0015
 MAX_NEW_TOKENS = 16
 """Of answers whose caller does not say."""
 HOME = "http://127.0.0.1:8000"

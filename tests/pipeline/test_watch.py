@@ -22,7 +22,7 @@ def run(watch: Watch, heard: tuple[float, float, float], began: float = 100.0) -
     watch.start(began)
     for index, after_s in enumerate(heard):
         watch.hear(index, began + after_s)
-    watch.end(began + heard[-1])
+    watch.end(began + heard[-1], began)
 
 
 def test_mean_and_deviation_follow_what_is_measured() -> None:

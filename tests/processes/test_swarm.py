@@ -18,9 +18,9 @@ from tests.support.swarms import served, short_home
 pytestmark = pytest.mark.processes
 
 PROMPT = "Once upon a time"
-NUM_TOKENS = 40
-KILLED = {10: (1,), 20: (0, 2)}
-"""After so many tokens: which nodes."""
+NUM_TOKENS = 120
+KILLED = {10: (1,), 60: (0, 2)}
+"""After so many tokens: which nodes; the hops may be `MAX_AHEAD` tokens ahead of the reader."""
 
 
 def test_every_hop_is_killed_in_mid_answer_and_the_text_is_that_of_the_unsplit_model(

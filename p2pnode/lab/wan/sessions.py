@@ -79,7 +79,7 @@ class MeasuringSession(ChainSession):
 
     @property
     def _has_answered(self) -> bool:
-        return bool(self._helpers)
+        return self._helpers.are_running
 
 
 class MeasuringClient(Client):
