@@ -4,6 +4,9 @@
   lines (`lab.wan.floor`) plus the hops' compute;
 - ``direct_over_mediated``: tokens per second when hops send to each other, over those when each
   answers the client, which carries the step on;
+- ``ring_over_plain``: tokens per second when the last hop hands each token to the first one, over
+  those when its client does; ``ring_over_bound``: its time per token over three quarters of the
+  plain sockets', plus the hops' compute;
 - ``hops_1_to_8``: as the first, for chains of one hop to eight; the worst of them.
 """
 
@@ -31,25 +34,33 @@ MOST_COMPUTE_MS = 10.0
 
 
 async def ways(setup: Setup) -> list[Row]:
-    """`plain_over_floor` and `direct_over_mediated`."""
+    """`plain_over_floor`, `direct_over_mediated` and the ring's rows."""
     model = await _thin(setup, NUM_HOPS)
     over_floor: dict[int, list[float]] = {}
     over_mediated: dict[int, list[float]] = {}
+    over_plain: dict[int, list[float]] = {}
+    over_bound: dict[int, list[float]] = {}
     floors: dict[int, float] = {}
     rates: dict[int, float] = {}
     computes: list[float] = []
     async with wan_chain(Setting(model=model, num_layers=NUM_HOPS)) as chain:
         direct, mediated = await chain.client(), await chain.client(is_mediated=True)
+        ring = await chain.client(has_ring=True)
         floor = await chain.floor(HIDDEN_BYTES)
         num_tokens = setup.few(TOKENS, QUICK_TOKENS)
         for delay in DELAYS_MS:
-            await _warm(chain, delay, direct, mediated)
+            await _warm(chain, delay, direct, mediated, ring)
             ratios, gains, floor_ms, slow = list[float](), list[float](), [], []
+            over_plain[delay], over_bound[delay] = [], []
             for index in range(setup.num_rounds):
                 setup.note(f"{delay} ms: round {index + 1} of {setup.num_rounds}")
                 loop_s = await floor.loop_s(num_tokens)
                 plain = await direct.ask(greedy(PROMPT, num_tokens))
                 carried = await mediated.ask(greedy(PROMPT, num_tokens))
+                round_trip = await ring.ask(greedy(PROMPT, num_tokens))
+                over_plain[delay].append(plain.token_s / round_trip.token_s)
+                bound_s = loop_s * NUM_HOPS / (NUM_HOPS + 1) + round_trip.compute_s
+                over_bound[delay].append(round_trip.token_s / bound_s)
                 ratios.append(plain.token_s / (loop_s + plain.compute_s))
                 gains.append(carried.token_s / plain.token_s)
                 floor_ms.append(1e3 * loop_s)
@@ -63,6 +74,8 @@ async def ways(setup: Setup) -> list[Row]:
     return [
         *at_each_delay("plain_over_floor", most(1.08), over_floor, "ratio", floors),
         *at_each_delay("direct_over_mediated", least(1.4), over_mediated, "ratio", rates),
+        *at_each_delay("ring_over_plain", least(1.0), over_plain, "ratio", {}),
+        *at_each_delay("ring_over_bound", most(1.10), over_bound, "ratio", floors),
         compute,
     ]
 

@@ -144,12 +144,14 @@ def _steps(each: Round, hop: Hop) -> list[tuple[float, float]]:
 
 
 def _ways(each: Round, hops: Sequence[Hop], index: int, half_s: Sequence[float]) -> list[float]:
-    """The way to a hop, of each decode step that both it and the hop before have told of alone."""
+    """The way to a hop, of each decode step that both it and the hop before have told of alone.
+
+    Before the first hop is the last one.
+    """
     arrived = _ready_at(each, hops[index], half_s[index])
-    if index:
-        left = {p: at for p, (at, _) in _ready_at(each, hops[index - 1], half_s[index - 1]).items()}
-    else:
-        left = {each.prompt_tokens + n + 1: at for n, at in enumerate(each.token_at)}
+    before = _ready_at(each, hops[index - 1], half_s[index - 1])
+    # The first hop gets a token from the last one, which has made it.
+    left = {position + (not index): at for position, (at, _) in before.items()}
     return [
         max(0.0, at - left[position] - spent_s)
         for position, (at, spent_s) in arrived.items()

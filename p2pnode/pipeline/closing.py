@@ -1,4 +1,4 @@
-"""The end of a session: every hop is freed at once, and says what it has cost."""
+"""What all hops are told at once: that a session ends, or that its guesses were wrong."""
 
 from __future__ import annotations
 
@@ -32,10 +32,19 @@ async def close_all(
 
 def free(state: HopState, session: bytes, pages: bytes = b"") -> None:
     """Free one hop."""
-    tell(state, Close(session=session, layer=state.layer, pages=pages))
+    _tell(state, Close(session=session, layer=state.layer, pages=pages))
 
 
-def tell(state: HopState, message: Close | Cut) -> None:
+def cut_all(
+    hops: Sequence[HopState], session: bytes, *, epoch: int, branch: int, position: int
+) -> None:
+    """Guesses were wrong: nobody holds anything from that position on, in a new branch."""
+    for state in hops:
+        cut = Cut(session=session, layer=state.layer, epoch=epoch, branch=branch, position=position)
+        _tell(state, cut)
+
+
+def _tell(state: HopState, message: Close | Cut) -> None:
     """Send something that does not matter to a peer that is gone."""
     with contextlib.suppress(PeerLost):
         state.send(message)

@@ -23,7 +23,7 @@ from typing import Self, TypeVar
 from p2pnode.errors import BadConstraint, NoChain, PeerError, PeerLost
 from p2pnode.net.links import Links
 from p2pnode.pipeline.answers import mean_of, next_tokens
-from p2pnode.pipeline.closing import close_all, free, tell
+from p2pnode.pipeline.closing import close_all, cut_all, free
 from p2pnode.pipeline.configure import Configuration, Terms, int64
 from p2pnode.pipeline.helpers import Helpers
 from p2pnode.pipeline.hops import HopState, adopted
@@ -36,7 +36,7 @@ from p2pnode.pipeline.standbys import Standbys
 from p2pnode.pipeline.waiting import Waiting
 from p2pnode.tasks import Tasks
 from p2pnode.types import Chain, Chosen, Tensor
-from p2pnode.wire.messages import Cut, Result, Step
+from p2pnode.wire.messages import Result, Step
 from p2pnode.wire.pages import names_of
 
 log = logging.getLogger(__name__)
@@ -195,15 +195,7 @@ class ChainSession:
     def _turn(self) -> None:
         """Guesses were wrong: tell all hops, whom the next step reaches later, and send that."""
         line = self.line
-        for state in self.hops:
-            cut = Cut(
-                session=self.id,
-                layer=state.layer,
-                epoch=self._epoch,
-                branch=line.branch,
-                position=line.sent,
-            )
-            tell(state, cut)
+        cut_all(self.hops, self.id, epoch=self._epoch, branch=line.branch, position=line.sent)
         if self.speculation is not None and len(line.tokens) < self._terms.max_tokens:
             with contextlib.suppress(PeerLost):  # the main loop hears of it, too
                 self._send(int64(line.unsent(1)))

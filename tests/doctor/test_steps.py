@@ -14,6 +14,8 @@ CHAIN = Chain((Hop(A, LayerRange(0, 4)), Hop(B, LayerRange(4, 9))), "float32")
 HALF_S = {A: 0.01, B: 0.05}
 """Half a round trip between each and us."""
 BETWEEN_S = 0.03
+AROUND_S = 0.025
+"""From the last hop to the first one."""
 QUEUE_S, COMPUTE_S = 0.002, 0.008
 PROMPT = 64
 MOVE_S = 0.4
@@ -26,7 +28,10 @@ def a_round(num_tokens: int, began_at: float = 100.0, move_s: float = MOVE_S) ->
     now = began_at
     for step in range(num_tokens):
         for index, hop in enumerate(CHAIN.hops):
-            now += HALF_S[A] if index == 0 else BETWEEN_S + (move_s if step == 0 else 0.0)
+            if index == 0:
+                now += AROUND_S if step else HALF_S[A]
+            else:
+                now += BETWEEN_S + (0.0 if step else move_s)
             now += QUEUE_S + COMPUTE_S
             heard = Heard(
                 at=now + HALF_S[hop.peer],
@@ -36,8 +41,7 @@ def a_round(num_tokens: int, began_at: float = 100.0, move_s: float = MOVE_S) ->
                 compute_s=COMPUTE_S * (1 + step),
             )
             this.note((hop.peer, hop.layers.start), heard)
-        now += HALF_S[B]
-        this.token_at.append(now)
+        this.token_at.append(now + HALF_S[B])
     return this
 
 
@@ -56,12 +60,12 @@ def test_the_times_of_each_hop_are_found_again() -> None:
     first, second = chain.hops
     assert [each.queue_s for each in chain.hops] == pytest.approx([QUEUE_S] * 2)
     assert [each.compute_s for each in chain.hops] == pytest.approx([COMPUTE_S] * 2)
-    assert (first.way_s, second.way_s) == pytest.approx((HALF_S[A], BETWEEN_S))
+    assert (first.way_s, second.way_s) == pytest.approx((AROUND_S, BETWEEN_S))
     assert first.transfer_s is None
     assert second.transfer_s == pytest.approx(MOVE_S)
-    token_s = HALF_S[A] + BETWEEN_S + HALF_S[B] + 2 * (QUEUE_S + COMPUTE_S)
-    assert chain.token_s == pytest.approx(token_s)
-    assert chain.ttft_s == pytest.approx(token_s + MOVE_S)
+    spent_s = 2 * (QUEUE_S + COMPUTE_S)
+    assert chain.token_s == pytest.approx(AROUND_S + BETWEEN_S + spent_s)
+    assert chain.ttft_s == pytest.approx(HALF_S[A] + BETWEEN_S + HALF_S[B] + spent_s + MOVE_S)
     assert (chain.num_tokens, chain.awaited) == (10, None)
 
 
