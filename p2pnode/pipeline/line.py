@@ -44,8 +44,9 @@ class Line:
         self.sent = 0
         """Positions that the first hop was sent."""
         self.branch = 0
-        self._is_handed = False
-        """Whether the newest token was nobody's guess, so that the last hop hands it round."""
+        self._has_ring = self._is_handed = False
+        """Whether there is a ring, and the last hop hands the newest token round in it: it was
+        nobody's guess."""
         self.flights: deque[Flight] = deque()
         """Steps whose output has not come, in order."""
         self.on_turn: Callable[[], None] = nobody_drafts
@@ -53,11 +54,15 @@ class Line:
         self.moved = asyncio.Event()
         """Set when there may be something to guess, or to guess anew."""
 
-    def restart(self, sent: int, branch: int) -> None:
-        """A new epoch and its first branch: hops hold ``sent`` positions, or more further down."""
+    def restart(self, sent: int, branch: int, *, has_ring: bool = False) -> None:
+        """A new epoch and its first branch: hops hold ``sent`` positions, or more further down.
+
+        has_ring: whether the last hop may hand tokens to the first one
+        """
+        self._has_ring, self._is_handed = has_ring, False
         self.guesses.clear()
         self.flights.clear()
-        self.sent, self.branch, self._is_handed = sent, branch, False
+        self.sent, self.branch = sent, branch
         self.moved.set()
 
     def unsent(self, max_tokens: int) -> list[int]:
@@ -81,7 +86,7 @@ class Line:
         """Another token is known. Returns whether it was guessed rightly; None: not guessed."""
         self.tokens.append(token_id)
         self.moved.set()
-        self._is_handed = not self.guesses
+        self._is_handed = self._has_ring and not self.guesses
         if not self.guesses:
             return None
         if self.guesses.pop(0) == token_id:

@@ -243,7 +243,8 @@ class ChainSession:
         self.inbox.begin(self.hops, self._epoch)
         branch = await self._configuration.apply(self._links, self._limits.open_timeout_s)
         self.waiting.expect(self.hops)
-        self.line.restart(self.hops[0].held, branch)
+        has_ring = self._terms.closes_ring
+        self.line.restart(self.hops[0].held, branch, has_ring=has_ring)
         if not self._has_run:
             self.num_cached = self.line.sent
         self.failovers += self._has_run
