@@ -121,9 +121,11 @@ class SwarmRouter:
             self._usual[layers, num_tokens] = (now, value)
         return value
 
-    def measured(self, peer: PeerId, step_s: float) -> None:
+    def measured(self, peer: PeerId, step_s: float, *, is_handed: bool) -> None:
         """See `Router.measured`."""
         now = asyncio.get_running_loop().time()
+        if is_handed:
+            step_s += (self._measured_rtt_s(peer) or 0.0) / 2.0
         self._experience.reputation.measured(peer, step_s, now)
         if peer in self._predicted:
             link, predicted_s = self._predicted[peer]

@@ -59,8 +59,11 @@ class Router(Protocol):
         """
         ...
 
-    def measured(self, peer: PeerId, step_s: float) -> None:
-        """A decode step at that peer took so long, seen from here (transfer included)."""
+    def measured(self, peer: PeerId, step_s: float, *, is_handed: bool) -> None:
+        """A decode step at that peer took so long, seen from here (transfer included).
+
+        is_handed: its token had not to go there from here first
+        """
         ...
 
     def blame(self, error: PeerError) -> None:

@@ -192,8 +192,9 @@ class Waiting:
         """A decode step is done: its times are the measure of the next one's."""
         for index, state in enumerate(now.hops if flight.num_tokens == 1 else ()):
             step_s = watch.step_s(index)
-            if step_s is not None and (index or not flight.is_handed):
-                self._router.measured(state.peer, step_s)
+            if step_s is not None:
+                is_handed = flight.is_handed and index == 0
+                self._router.measured(state.peer, step_s, is_handed=is_handed)
             if watch.has_become_slow(index) and self._standbys.is_ready(index):
                 self._give_way(state, "has become slow")
         if awaited.hedged is not None and awaited.is_outpaced:

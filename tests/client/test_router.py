@@ -161,7 +161,7 @@ async def test_measured_steps_correct_the_next_choice() -> None:
     async with router_over(swarm, experience=experience) as router:
         assert shape(await router.chain(100)) == "A 0-8"
         for _ in range(20):
-            router.measured(peer("A"), 45 * 0.01)
+            router.measured(peer("A"), 45 * 0.01, is_handed=False)
     async with router_over(swarm, experience=experience) as router:
         await asyncio.sleep(3.0)
         assert shape(await router.chain(100)) == "B 0-8"
