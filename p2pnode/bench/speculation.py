@@ -60,6 +60,10 @@ class Rig:
         self._client = client
         self._line = line
 
+    async def with_ring(self) -> Rig:
+        """The same with another client, for whom the last hop feeds the first one."""
+        return Rig(self.chain, await self.chain.client(has_ring=True), self._line)
+
     async def plain(self, num_tokens: int) -> Answer:
         """Without guesses."""
         return await self._ask(num_tokens, OracleOptions())
