@@ -55,7 +55,7 @@ async def draw(setup: Setup, file: Path) -> None:
                 measured[kind].append((2.0 * delay, found[kind]))
                 bounds[kind].append((2.0 * delay, limits[kind]))
     axes = Axes(
-        title=f"{NUM_HOPS} hops, about {SLOW_SHARE:.0%} of guesses right, {SLOW_DRAFT_MS:g} ms each",
+        title=f"{NUM_HOPS} hops, some {SLOW_SHARE:.0%} of guesses right, {SLOW_DRAFT_MS:g} ms each",
         x="round trip between any two machines (ms)",
         y="tokens/s",
     )
