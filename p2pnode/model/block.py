@@ -6,7 +6,7 @@ that computes runs on one thread (`serving.worker`), never on the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from p2pnode.errors import ModelUnsupported
 from p2pnode.model.cache import KVCache, Probe, Single
 from p2pnode.model.families import CODE_ERRORS
-from p2pnode.model.linear import speed_up
+from p2pnode.model.linear import OnBytes, speed_up
 from p2pnode.model.loader import Form, load_tensors
 from p2pnode.model.packed import Packed, arranged
 from p2pnode.model.parts import Parts, fill
@@ -81,14 +81,15 @@ class Block:
         dtype: str,
         ends: bool = True,
         quant: str = "",
-        progress: Callable[[int, int], None] = lambda bytes_read, bytes_total: None,
+        progress: OnBytes = lambda done, total: None,
+        arranging: OnBytes = lambda done, total: None,
     ) -> Block:
         """Read our tensors, and only them, into a block.
 
         layers: may be empty (0-0) with ``ends``: the client's part for a local head
         ends: take the embedding with layer 0, and norm and head with the last layer
         quant: quantise the weights of the layers so, one of `numerics.QUANTS`; the ends never are
-        progress: told bytes read and bytes to read, on this thread
+        progress, arranging: told bytes read, and laid out for products, and how many there are
         Raises ModelFilesError, ModelUnsupported, LocalError (without the library that quantises).
         """
         config = read_config(folder)
@@ -121,7 +122,7 @@ class Block:
         block.num_bytes = sum(each.nbytes for each in loaded.tensors.values())
         block.bytes_read, block.header_bytes = loaded.bytes_read, loaded.header_bytes
         loaded.tensors.clear()  # what is laid out anew is not kept as it was
-        speed_up(skeleton.model, block._try_one_token)
+        speed_up(skeleton.model, block._try_one_token, arranging)
         return block
 
     @property

@@ -54,7 +54,15 @@ class BlockedLinear(nn.Linear):
         return out.view(*hidden.shape[:-1], self.out_features)
 
 
-def speed_up(model: nn.Module, still_works: Callable[[], bool] = lambda: True) -> int:
+OnBytes = Callable[[int, int], None]
+"""Told how many bytes are done, and how many there are to do, on the thread that works."""
+
+
+def speed_up(
+    model: nn.Module,
+    still_works: Callable[[], bool] = lambda: True,
+    progress: OnBytes = lambda done, total: None,
+) -> int:
     """Let a filled model's large linear layers use what is fastest here; returns how many do.
 
     still_works: asked afterwards; if not (the family reads a weight itself), all is taken back
@@ -68,8 +76,10 @@ def speed_up(model: nn.Module, still_works: Callable[[], bool] = lambda: True) -
     fastest = _fastest(_sample(large))
     if fastest is nn.Linear:
         return 0
-    shared = _shared(model)
+    shared, done, total = _shared(model), 0, sum(each.weight.nbytes for each in large)
     for each in large:
+        progress(done, total)
+        done += each.weight.nbytes
         if fastest is OneDnnLinear or each.weight.data_ptr() in shared:
             each.__class__ = OneDnnLinear
         else:

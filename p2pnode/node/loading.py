@@ -81,6 +81,7 @@ def load_block(
         dtype=dtype,
         quant=config.quant,
         progress=partial(progress, "loading"),
+        arranging=partial(progress, "arranging"),
     )
     return_freed_memory()
     numerics = Numerics(dtype, quant=config.quant)

@@ -56,6 +56,17 @@ def test_large_layers_change_together_or_not_at_all_and_small_ones_stay(dtype: t
     assert type(part.small) is nn.Linear
 
 
+def test_how_far_the_laying_out_is_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, BlockedLinear)
+    part = Part()
+    sizes = [part.up.weight.nbytes, part.down.weight.nbytes]
+    told: list[tuple[int, int]] = []
+
+    speed_up(part, progress=lambda done, total: told.append((done, total)))
+
+    assert told == [(0, sum(sizes)), (sizes[0], sum(sizes))]
+
+
 def test_other_dtypes_are_torchs_own_business() -> None:
     assert speed_up(Part(torch.float16)) == 0
 
