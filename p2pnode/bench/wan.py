@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +22,7 @@ from p2pnode.bench.parts import DELAYS_MS, Part, Setup, at_each_delay, least, mo
 from p2pnode.bench.resilience_rows import with_remark
 from p2pnode.bench.result import Row, figure
 from p2pnode.bench.wan_chain import ChainClient, Floor, Setting, WanChain, greedy, wan_chain
+from p2pnode.lab.wan.worker import Generate
 
 PROMPT = (1, 403, 407, 261)
 NUM_HOPS = 3
@@ -33,51 +35,77 @@ WARM_TOKENS = 24
 MOST_COMPUTE_MS = 10.0
 
 
+@dataclass(slots=True, eq=False)
+class Ways:
+    """What rounds have given at one delay: of chains that differ in who feeds whom."""
+
+    over_floor: list[float] = field(default_factory=list)
+    over_mediated: list[float] = field(default_factory=list)
+    ring_over_plain: list[float] = field(default_factory=list)
+    ring_over_bound: list[float] = field(default_factory=list)
+    floor_ms: list[float] = field(default_factory=list)
+    mediated_rates: list[float] = field(default_factory=list)
+    compute_ms: list[float] = field(default_factory=list)
+
+    async def round(
+        self,
+        request: Generate,
+        floor: Floor,
+        *,
+        direct: ChainClient,
+        mediated: ChainClient,
+        ring: ChainClient,
+    ) -> None:
+        """Everything once, in turns."""
+        loop_s = await floor.loop_s(request.max_tokens)
+        plain, carried = await direct.ask(request), await mediated.ask(request)
+        handed = await ring.ask(request)
+        self.over_floor.append(plain.token_s / (loop_s + plain.compute_s))
+        self.over_mediated.append(carried.token_s / plain.token_s)
+        self.ring_over_plain.append(plain.token_s / handed.token_s)
+        bound_s = loop_s * NUM_HOPS / (NUM_HOPS + 1) + handed.compute_s
+        self.ring_over_bound.append(handed.token_s / bound_s)
+        self.floor_ms.append(1e3 * loop_s)
+        self.mediated_rates.append(1 / carried.token_s)
+        self.compute_ms.append(1e3 * plain.compute_s)
+
+
 async def ways(setup: Setup) -> list[Row]:
     """`plain_over_floor`, `direct_over_mediated` and the ring's rows."""
     model = await _thin(setup, NUM_HOPS)
-    over_floor: dict[int, list[float]] = {}
-    over_mediated: dict[int, list[float]] = {}
-    over_plain: dict[int, list[float]] = {}
-    over_bound: dict[int, list[float]] = {}
-    floors: dict[int, float] = {}
-    rates: dict[int, float] = {}
-    computes: list[float] = []
+    found = {delay: Ways() for delay in DELAYS_MS}
     async with wan_chain(Setting(model=model, num_layers=NUM_HOPS)) as chain:
-        direct, mediated = await chain.client(), await chain.client(is_mediated=True)
-        ring = await chain.client(has_ring=True)
+        clients = {
+            "direct": await chain.client(),
+            "mediated": await chain.client(is_mediated=True),
+            "ring": await chain.client(has_ring=True),
+        }
         floor = await chain.floor(HIDDEN_BYTES)
-        num_tokens = setup.few(TOKENS, QUICK_TOKENS)
-        for delay in DELAYS_MS:
-            await _warm(chain, delay, direct, mediated, ring)
-            ratios, gains, floor_ms, slow = list[float](), list[float](), [], []
-            over_plain[delay], over_bound[delay] = [], []
+        request = greedy(PROMPT, setup.few(TOKENS, QUICK_TOKENS))
+        for delay, each in found.items():
+            await _warm(chain, delay, *clients.values())
             for index in range(setup.num_rounds):
                 setup.note(f"{delay} ms: round {index + 1} of {setup.num_rounds}")
-                loop_s = await floor.loop_s(num_tokens)
-                plain = await direct.ask(greedy(PROMPT, num_tokens))
-                carried = await mediated.ask(greedy(PROMPT, num_tokens))
-                round_trip = await ring.ask(greedy(PROMPT, num_tokens))
-                over_plain[delay].append(plain.token_s / round_trip.token_s)
-                bound_s = loop_s * NUM_HOPS / (NUM_HOPS + 1) + round_trip.compute_s
-                over_bound[delay].append(round_trip.token_s / bound_s)
-                ratios.append(plain.token_s / (loop_s + plain.compute_s))
-                gains.append(carried.token_s / plain.token_s)
-                floor_ms.append(1e3 * loop_s)
-                slow.append(1 / carried.token_s)
-                computes.append(1e3 * plain.compute_s)
-            over_floor[delay], over_mediated[delay] = ratios, gains
-            floors[delay], rates[delay] = median(floor_ms), median(slow)
+                await each.round(request, floor, **clients)
+    return _ways_rows(found)
+
+
+def _ways_rows(found: dict[int, Ways]) -> list[Row]:
+    floors = {delay: median(each.floor_ms) for delay, each in found.items()}
+    rates = {delay: median(each.mediated_rates) for delay, each in found.items()}
+    computes = [ms for each in found.values() for ms in each.compute_ms]
     compute = figure("wan_compute_ms", computes, "ms per token, all hops")
     if compute.value is not None and compute.value > MOST_COMPUTE_MS:
         compute = with_remark(compute, f"more than {MOST_COMPUTE_MS:g}: is this machine busy?")
-    return [
-        *at_each_delay("plain_over_floor", most(1.08), over_floor, "ratio", floors),
-        *at_each_delay("direct_over_mediated", least(1.4), over_mediated, "ratio", rates),
-        *at_each_delay("ring_over_plain", least(1.0), over_plain, "ratio", {}),
-        *at_each_delay("ring_over_bound", most(1.10), over_bound, "ratio", floors),
-        compute,
-    ]
+    rows: list[Row] = []
+    for metric, goal, values, baselines in (
+        ("plain_over_floor", most(1.08), {d: w.over_floor for d, w in found.items()}, floors),
+        ("direct_over_mediated", least(1.4), {d: w.over_mediated for d, w in found.items()}, rates),
+        ("ring_over_plain", least(1.0), {d: w.ring_over_plain for d, w in found.items()}, {}),
+        ("ring_over_bound", most(1.10), {d: w.ring_over_bound for d, w in found.items()}, floors),
+    ):
+        rows += at_each_delay(metric, goal, values, "ratio", baselines)
+    return [*rows, compute]
 
 
 async def lengths(setup: Setup) -> list[Row]:
