@@ -250,6 +250,7 @@ class Inbox:
     def _forget_answer(self) -> None:
         """What hops hold of the answer may be wrong, and what they still say of it."""
         self.is_ring_broken, self._epoch = True, NONE
+        self._results.clear()
         for state in [*self._hops, *self._standbys.all]:
             state.held = min(state.held, self._line.num_given)
 

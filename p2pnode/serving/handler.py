@@ -174,18 +174,25 @@ class Handler:
         if session is None or not session.may_step(link.peer, message):
             reply(link, replies.unknown(message))
             return
+        self._feed(session, message, link.peer)
+
+    def _feed(self, session: HopSession, step: Step, sender: PeerId) -> None:
+        """Run a step that its sender may send, or say what is wrong with it.
+
+        Raises PeerMisbehaved for what its client has done.
+        """
         try:
-            self._run(session, message, link.peer)
+            self._run(session, step, sender)
         except Gap:
-            what = f"a step at {message.position}, only {session.accepted} tokens are held"
+            what = f"a step at {step.position}, only {session.accepted} tokens are held"
             reply(session.client, replies.fault(session, "gap", what, session.previous))
-        except PeerMisbehaved as error:
-            if link.peer == session.client.peer:
-                raise
-            # Its client may have contrived it, and the link is not its alone.
-            reply(session.client, replies.fault(session, "input", str(error), link.peer))
         except Differs as error:
             reply(session.client, replies.fault(session, "ring", str(error), error.peer))
+        except PeerMisbehaved as error:
+            if error.peer == session.client.peer:
+                raise
+            # Its client may have contrived it, and the link is not its alone.
+            reply(session.client, replies.fault(session, "input", str(error), error.peer))
 
     def _run(self, session: HopSession, step: Step, sender: PeerId) -> None:
         self._admission.check_entry(sender, step, session)
@@ -224,12 +231,13 @@ class Handler:
         ring, step = session.ring, following(session, output)
         if ring is None or step is None:
             return
-        first = self.sessions.get((session.id, step.layer))
         if ring.peer != self.places.links.peer:
             if ring.link is not None:
                 reply(ring.link, step)
-        elif first is not None and first.epoch == step.epoch:
-            self._run(first, step, ring.peer)
+            return
+        first = self.sessions.get((session.id, step.layer))
+        if first is not None and first.may_step(ring.peer, step):
+            self._feed(first, step, ring.peer)
 
     def _pass(self, session: HopSession, steps: Iterable[Step]) -> None:
         """To the next hop, or to the client that carries them on to it."""

@@ -60,8 +60,8 @@ class Ring:
         return True
 
     def _may_run(self, step: Step, session: HopSession) -> bool:
-        is_next = step.position == session.accepted and step.branch == session.branch
-        if not is_next or step.entry.shape != (1,):
+        is_next = step.position == session.accepted < session.max_tokens
+        if not is_next or step.branch != session.branch or step.entry.shape != (1,):
             return False
         if step.position >= self._told + MAX_AHEAD:
             self._waiting = step

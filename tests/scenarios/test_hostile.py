@@ -243,6 +243,34 @@ async def test_a_next_hop_that_cannot_be_is_a_fault_and_holds_nothing(
         await assert_nothing_held(node)
 
 
+@pytest.mark.parametrize("is_told", [True, False], ids=["it knows of the ring", "it does not"])
+@pytest.mark.parametrize("num_fed", [0, 4, 16])
+async def test_a_ring_that_cannot_be_harms_nobody(
+    num_fed: int, is_told: bool, tiny: Path, cache: Path
+) -> None:
+    """One node has both ends, of one session that does not fit together."""
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        (node,) = await swarm.start("0-8")
+        async with undisturbed(swarm, tiny), hostile_peer(swarm) as stranger:
+            peer = await stranger.dial(node)
+            first = {"layers": LayerRange(0, 5), "sampling": None}
+            peer.send(stranger.open(**first, ring=node.peer if is_told else None))
+            peer.send(stranger.open(layers=LayerRange(5, 9), max_tokens=64, ring=node.peer))
+            for _ in range(2):
+                await peer.answer(Opened)
+            if num_fed:
+                peer.send(step(0, ids(*range(num_fed)), layer=0))
+                await peer.answer(Result)
+            for position in (0, 16):  # the second time another token goes round
+                peer.send(step(position, hidden(16), layer=5))
+                result = await peer.answer(Result)
+                assert (result.layer, result.position) == (5, position)
+            for layer in (0, 5):
+                peer.send(Close(session=SESSION, layer=layer))
+                await peer.answer(Closed)
+        await assert_nothing_held(node)
+
+
 async def test_a_storm_of_requests_ends_the_one_who_makes_it(tiny: Path, cache: Path) -> None:
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         (node,) = await swarm.start("0-8")
