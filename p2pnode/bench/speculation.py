@@ -210,7 +210,8 @@ async def builtin(setup: Setup) -> list[Row]:
     gains, rates, firsts, accepted = list[float](), list[float](), list[float](), list[float]()
     plain_rates: list[float] = []
     async with wan_chain(Setting(model=None, num_layers=BUILTIN_LAYERS)) as chain:
-        plain, drafted = await chain.client(), await chain.client(draft="auto")
+        # The second as people have it.
+        plain, drafted = await chain.client(), await chain.client(draft="auto", has_ring=True)
         await chain.set_delay(SYNC_DELAY_MS)
         for client in (plain, drafted):
             await client.ask(greedy(stories[0], 16))

@@ -8,6 +8,9 @@ which a run has a^g / (1 - a^g), follow each other every T_g, the slower of gues
 the slowest hop. So
 
     rate(g) = 1 / (1 - a) / (L(g) + (g - 1) t + T_g a^g / (1 - a^g))
+
+which has to be more than without guesses, where a token need not come to the client and back (see
+`serving.ring`).
 """
 
 from __future__ import annotations

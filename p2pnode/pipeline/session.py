@@ -237,7 +237,8 @@ class ChainSession:
         num_tokens = len(self.line.tokens)
         most = self._limits.chunk_tokens
         self._chunk_tokens = min(self._router.chunk_tokens(chain, num_tokens) or most, most)
-        self._terms = replace(self._terms, has_ring=not self.inbox.is_ring_broken)
+        if self.inbox.is_ring_broken:
+            self._terms = replace(self._terms, has_ring=False)
         self._epoch += 1
         self._configuration = Configuration(self._terms, self._epoch, chain, self.hops, self.line)
         self.inbox.begin(self.hops, self._epoch)

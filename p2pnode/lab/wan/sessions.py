@@ -42,7 +42,6 @@ class MeasuringSession(ChainSession):
     """A session in one of the older ways."""
 
     is_mediated = False
-    has_ring = True
     fixed_chunk_tokens = 0
     """Of the prompt, per step; 0: as many as the session finds best."""
     window = 0
@@ -50,8 +49,11 @@ class MeasuringSession(ChainSession):
     """For windows of ``window`` guesses."""
     policy: Policy | None = None
 
+    def without_ring(self) -> None:
+        """Feed each token; before the session begins."""
+        self._terms = replace(self._terms, has_ring=False)
+
     async def _find_chain(self) -> Chain:
-        self.inbox.is_ring_broken = self.inbox.is_ring_broken or not self.has_ring
         chain = await super()._find_chain()
         if not self.is_mediated:
             return chain
@@ -111,7 +113,8 @@ class MeasuringClient(Client):
         session = super()._session(router, request, None if waits else drafter)
         if isinstance(session, MeasuringSession):
             session.is_mediated = self._is_mediated
-            session.has_ring = self._has_ring and not self._is_mediated
+            if self._is_mediated or not self._has_ring:
+                session.without_ring()
             session.fixed_chunk_tokens = self._chunk_tokens
             if told is not None and waits:
                 session.window, session.drafter = told.window, told
