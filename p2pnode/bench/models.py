@@ -22,10 +22,10 @@ def make_wide(folder: Path) -> Path:
     return make_model(folder, intermediate_size=8192, heads=16, kv_heads=4, head_dim=128)
 
 
-def make_thin(folder: Path, num_layers: int = NUM_LAYERS) -> Path:
+def make_thin(folder: Path, num_layers: int = NUM_LAYERS, hidden_size: int = HIDDEN_SIZE) -> Path:
     """The same hidden states with next to no compute between them: what is left is overhead."""
     thin = {"intermediate_size": 64, "heads": 2, "kv_heads": 1, "head_dim": 32}
-    return make_model(folder, num_layers=num_layers, **thin)
+    return make_model(folder, num_layers=num_layers, hidden_size=hidden_size, **thin)
 
 
 def make_model(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pnode.bench.bounds import Costs
-from p2pnode.bench.models import make_model
+from p2pnode.bench.models import make_thin
 from p2pnode.client.client import Client
 from p2pnode.client.events import Token
 from p2pnode.errors import LocalError
@@ -34,7 +34,7 @@ def simulate(
 
     costs: what forwards take, the lines' delay, and their rate
     """
-    model = _thin(folder / "simulated", hidden_size, costs.num_hops)
+    model = make_thin(folder / "simulated", costs.num_hops, hidden_size)
     pipelined_s = run_virtual(_first_token_s(model, costs, prompt, 0))
     compute_whole(is_whole=True)
     try:
@@ -77,16 +77,3 @@ async def _asked_s(client: Client, prompt: tuple[int, ...]) -> float:
             if isinstance(event, Token):
                 return clock() - began
     raise LocalError("an answer without a token")
-
-
-def _thin(folder: Path, hidden_size: int, num_layers: int) -> Path:
-    """Hidden states of the right width, and next to nothing to compute."""
-    return make_model(
-        folder,
-        hidden_size=hidden_size,
-        intermediate_size=64,
-        heads=2,
-        kv_heads=1,
-        head_dim=32,
-        num_layers=num_layers,
-    )

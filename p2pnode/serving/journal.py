@@ -101,3 +101,8 @@ def joined(pieces: list[Tensor]) -> Tensor:
     num_rows = sum(piece.shape[0] for piece in pieces)
     data = b"".join(piece.data for piece in pieces)
     return Tensor(pieces[0].dtype, (num_rows, *pieces[0].shape[1:]), data)
+
+
+def ids_of(tensor: Tensor | None) -> list[int]:
+    """The numbers of an int64 [tokens]; none of None."""
+    return [] if tensor is None else memoryview(tensor.data).cast("B").cast("q").tolist()

@@ -20,11 +20,12 @@ from p2pnode.net.link import Link
 from p2pnode.net.links import Links
 from p2pnode.serving import replies
 from p2pnode.serving.admission import RETRY_AFTER_S, Admission
+from p2pnode.serving.journal import ids_of
 from p2pnode.serving.limits import Limits
 from p2pnode.serving.prefixes import Prefixes
 from p2pnode.serving.quotas import Quotas
 from p2pnode.serving.ring import Ring, reach
-from p2pnode.serving.session import HopSession, Key, ids_of
+from p2pnode.serving.session import HopSession, Key
 from p2pnode.serving.worker import Worker
 from p2pnode.types import PeerId
 from p2pnode.wire.messages import Close, Draining, Open, Opened, Refused, Reroute, Rerouted, Shadow

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from p2pnode.errors import PeerError
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
+from p2pnode.serving.journal import ids_of
 from p2pnode.types import PeerId, Tensor
 from p2pnode.wire.messages import Step
 
@@ -66,15 +67,15 @@ class Ring:
         if step.position >= self._told + MAX_AHEAD:
             self._waiting = step
             return False
-        self._ahead[step.position] = _ids(step.entry)[0]
+        self._ahead[step.position] = ids_of(step.entry)[0]
         return True
 
     def _compare(self, step: Step) -> None:
         known = step.entry.shape[0] - step.num_guessed
         self._told = max(self._told, step.position + known)
-        if not self._ahead:
+        if not self._ahead or len(step.entry.shape) != 1:  # hidden states: then there is no ring
             return
-        for index, token_id in enumerate(_ids(step.entry)):
+        for index, token_id in enumerate(ids_of(step.entry)):
             ahead = self._ahead.pop(step.position + index, token_id)
             if ahead != token_id and index < known:  # guesses may differ
                 raise Differs(self.peer)
@@ -117,7 +118,3 @@ def following(session: HopSession, output: Output) -> Step | None:
         position=position,
         entry=Tensor("int64", (1,), memoryview(token_id.to_bytes(8, "little"))),
     )
-
-
-def _ids(entry: Tensor) -> list[int]:
-    return memoryview(entry.data).cast("B").cast("q").tolist()

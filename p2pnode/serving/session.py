@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 from p2pnode.errors import PeerMisbehaved
 from p2pnode.net.link import Link
 from p2pnode.serving.job import Job, Output
-from p2pnode.serving.journal import Journal
+from p2pnode.serving.journal import Journal, ids_of
 from p2pnode.serving.ring import Ring
-from p2pnode.types import LayerRange, PeerId, Tensor
+from p2pnode.types import LayerRange, PeerId
 from p2pnode.wire.messages import Reroute, Step
 
 if TYPE_CHECKING:
@@ -288,8 +288,3 @@ class HopSession:
     def replays_from(self) -> int:
         """The first position whose output can be sent again."""
         return 0 if self.ends_chain else self.journal.start
-
-
-def ids_of(tensor: Tensor | None) -> list[int]:
-    """The numbers of an int64 [tokens]; none of None."""
-    return [] if tensor is None else memoryview(tensor.data).cast("B").cast("q").tolist()
