@@ -24,6 +24,9 @@ STEP_TIMES = 3.0
 OVERSLEPT_S = 0.02
 MOST_GRACE_S = 1.0
 """Who was kept from running for a while takes nobody for dead for as long again, up to this."""
+SLOW_STEPS = 2
+"""A hop that is late so many steps in a row has become slow; the next one is given twice as many,
+and so on: where much is late, perhaps it is we who are slow."""
 HANDED = -1
 """Steps of one token that the last hop has handed to the first."""
 
@@ -48,6 +51,7 @@ class Waiting:
         """Of the last prefill or replay."""
         self._told_at = 0.0
         """When the last output came."""
+        self._slow_steps = SLOW_STEPS
 
     def expect(self, hops: list[HopState]) -> None:
         """The chain is this now; times stay known where the layers are the same."""
@@ -195,7 +199,9 @@ class Waiting:
             if step_s is not None:
                 is_handed = flight.is_handed and index == 0
                 self._router.measured(state.peer, step_s, is_handed=is_handed)
-            if watch.has_become_slow(index) and self._standbys.is_ready(index):
+            is_slow = watch.late_steps[index] >= self._slow_steps
+            if is_slow and not state.gives_way and self._standbys.is_ready(index):
+                self._slow_steps *= 2
                 self._give_way(state, "has become slow")
         if awaited.hedged is not None and awaited.is_outpaced:
             self._give_way(now.hops[awaited.hedged], "its standby was faster")

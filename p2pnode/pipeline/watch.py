@@ -28,7 +28,8 @@ CAP_LOOPS = 4.0
 MAX_LENIENCY = 32.0
 SLOW_SHARE = 0.2
 """Of the loop: a hop later than this several times in a row has become slow."""
-SLOW_STEPS = 2
+KNOWN_STEPS = 8
+"""What is usual is known after so many steps; nobody is called slow before."""
 
 
 @dataclass(slots=True)
@@ -104,13 +105,9 @@ class Watch:
                 lag.note(max(0.0, heard - began))
         self.leniency = max(1.0, self.leniency * 0.95)
 
-    def has_become_slow(self, index: int) -> bool:
-        """Whether a hop takes much longer than it used to, for more than a moment."""
-        return self.late_steps[index] >= SLOW_STEPS
-
     def _is_late(self, index: int) -> bool:
         step_s, lag = self.step_s(index), self.lags[index]
-        if step_s is None or not lag.num:
+        if step_s is None or lag.num < KNOWN_STEPS:
             return False
         usual_s = lag.mean_s - (self.lags[index - 1].mean_s if index else 0.0)
         return step_s - usual_s > max(SLOW_SHARE * self.lags[-1].mean_s, HEDGE_SIGMAS * lag.sigma_s)

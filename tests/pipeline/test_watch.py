@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pnode.pipeline.watch import MIN_SIGMA_S, Lag, Watch
+from p2pnode.pipeline.watch import KNOWN_STEPS, MIN_SIGMA_S, Lag, Watch
 
 ALONE, BACKED = [False] * 3, [True] * 3
 NONE = [0.0] * 3
@@ -114,3 +114,22 @@ def test_a_successor_is_expected_to_be_about_as_fast() -> None:
     due = watch.due(BACKED, NONE)
     assert due.index == 1
     assert 200.04 < due.hedge_at < 200.1
+
+
+def test_a_hop_is_late_once_it_is_known_what_is_usual() -> None:
+    usual, late = (0.02, 0.04, 0.06), (0.02, 0.07, 0.09)
+    for num_known in range(1, KNOWN_STEPS):
+        assert learned(*[usual] * num_known, late).late_steps == [0, 0, 0]
+    watch = learned(*[usual] * KNOWN_STEPS, late)
+    assert watch.late_steps == [0, 1, 0]
+    run(watch, late)
+    assert watch.late_steps == [0, 2, 0]
+    run(watch, usual)
+    assert watch.late_steps == [0, 0, 0]
+
+
+def test_a_successor_is_not_late_before_it_is_known_itself() -> None:
+    watch = learned(*[(0.02, 0.04, 0.06)] * 20)
+    watch.replace(1)
+    run(watch, (0.02, 0.1, 0.12))
+    assert watch.late_steps == [0, 0, 0]

@@ -85,3 +85,19 @@ async def test_a_hop_that_became_slow_stays_while_its_standby_is_far_behind(
     assert run.chains == [[hop.peer for hop in hops]]
     assert run.tokens == greedy(tiny, PROMPT, 90)
     assert run.stall_s < LOOP_S
+
+
+async def test_hops_slow_now_and_then_give_way_less_and_less(tiny: Path, cache: Path) -> None:
+    async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
+        hops = [swarm.add(LayerRange(a, a + 3), compute_s=0.01) for a in (0, 3, 3, 6)]
+        for hop in hops:
+            await hop.is_serving.wait()
+
+        def turn(count: int, hop: LabNode) -> None:
+            for each in hops[1:3]:  # both, so it helps nobody to change
+                each.conditions.slow_factor = 8.0 if count % 24 < 6 else 1.0
+
+        async with swarm.client() as client:
+            run = await Run(swarm, client, 1, turn).run(180)
+    assert run.tokens == greedy(tiny, PROMPT, 180)
+    assert 1 < len(run.chains) <= 3, "after 2 late steps, then 4; there are no 8"
