@@ -59,8 +59,10 @@ async def regions(setup: Setup) -> list[Row]:
     near = await in_thread(cluster, worlds=4 if setup.is_quick else 20)
     even = await in_thread(balance, worlds=2 if setup.is_quick else 6)
     spread = f"worst {near['ratio_worst']:.3g}, mean {near['ratio_mean']:.3g}"
+    ring = f"worst {near['ratio_ring_worst']:.3g}, mean {near['ratio_ring_mean']:.3g}"
     return [
         with_remark(at_most("cluster", [near["ratio"]], "of the best loop", 1.1), spread),
+        with_remark(figure("cluster_ring", [near["ratio_ring"]], "of the best ring"), ring),
         figure("cluster_prediction_error", [near["error_median"]], "relative"),
         with_remark(
             at_most("balance", [even["ratio"]], "busiest / mean", 1.5),

@@ -21,10 +21,12 @@ COLUMNS = (
     "draw",
     "sum",
 )
+ROUND = "The last one hands each token to the first: that way is the first one's."
 MEANING = """\
 waits: for the device; way: half a round trip from the one before; uplink: the bytes on the uplink
 of the one before; correction: what measured steps took more than predicted; risk: what its failures
-may cost; draw: a small random part, so that not everybody takes the same peers.
+may cost, and what there is to do once per answer; draw: a small random part, so that not everybody
+takes the same peers.
 """
 
 
@@ -36,10 +38,13 @@ def show_explanation(output: Output, explanation: Explanation) -> None:
         (f"{hop.peer.short} {hop.layers}", *_cells(terms))
         for hop, terms in zip(chosen.chain.hops, chosen.terms, strict=True)
     ]
-    rows.append(("and back", *_cells(Terms(way_s=chosen.return_s))))
+    if not explanation.has_ring:
+        rows.append(("and back", *_cells(Terms(way_s=chosen.return_s))))
     rows.append(("chosen", *_cells(_total(chosen))))
     rows += [(f"instead {other.chain}", *_cells(_total(other))) for other in explanation.others]
     output.table(COLUMNS, rows)
+    if explanation.has_ring:
+        output.say(ROUND)
     output.say(MEANING)
 
 
@@ -50,6 +55,7 @@ def explanation_fields(explanation: Explanation) -> dict[str, Any]:
         "others": [_choice_fields(other) for other in explanation.others],
         "num_peers": explanation.num_peers,
         "limit_s": explanation.limit_s,
+        "has_ring": explanation.has_ring,
     }
 
 

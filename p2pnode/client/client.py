@@ -30,6 +30,8 @@ from p2pnode.errors import BadRequest, NoChain, PeerError, PeerRefused
 from p2pnode.gossip.gossip import READ_EVERY_S, Gossip
 from p2pnode.net.link import Link
 from p2pnode.net.links import Links
+from p2pnode.pipeline.configure import Terms
+from p2pnode.pipeline.lookup import Lookup
 from p2pnode.pipeline.roles import SessionLimits
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
@@ -182,8 +184,11 @@ class Client:
         )
         request = await compiled(self.model, request)
         answer = Answer(self.model, request, began)
-        router = self._router(self._holders.find(request.token_ids, max(1, request.num_left)))
-        session = self._session(router, request, drafter or self.model.drafter(request))
+        held = self._holders.find(request.token_ids, max(1, request.num_left))
+        terms = request.terms(self.model, self._holders.page_key)
+        drafter = drafter or self.model.drafter(request)
+        router = self._router(held, terms, drafter)
+        session = self._session(router, request, terms, drafter)
         chain: Chain | None = None
         try:
             async with self.seen.runs.entry(session, answer.times), session:
@@ -220,15 +225,18 @@ class Client:
         return [Embedding(vectors[index], len(each.prompt_ids)) for index, each in pairs]
 
     async def _mean(self, request: Request) -> tuple[float, ...]:
-        session = self._session(self._router(Held()), request, None)
+        terms = request.terms(self.model, self._holders.page_key)
+        session = self._session(self._router(Held(), terms, None), request, terms, None)
         try:
             async with session:
                 return await session.mean()
         finally:
             del self._sessions[session.id]
 
-    def _router(self, held: Held) -> SwarmRouter:
+    def _router(self, held: Held, terms: Terms, drafter: Drafter | None) -> SwarmRouter:
         config = self._config
+        # A drafter that is often right guesses from here, and what it guesses takes no ring.
+        is_plain = drafter is None or isinstance(drafter, Lookup)
         return SwarmRouter(
             reader=self._reader,
             links=self._links,
@@ -236,6 +244,7 @@ class Client:
             experience=self._experience,
             patience_s=config.no_chain_patience_s,
             local_head=self._has_local_head,
+            has_ring=terms.closes_ring and is_plain,
             wishes=Wishes.of(config),
             held=held,
             here=lambda: self._gossip.coordinate,
@@ -243,14 +252,14 @@ class Client:
         )
 
     def _session(
-        self, router: SwarmRouter, request: Request, drafter: Drafter | None
+        self, router: SwarmRouter, request: Request, terms: Terms, drafter: Drafter | None
     ) -> ChainSession:
         session = self._session_type(
             links=self._links,
             tasks=self._tasks,
             router=router,
             limits=SessionLimits.of(self._config),
-            terms=request.terms(self.model, self._holders.page_key),
+            terms=terms,
             token_ids=request.token_ids,
             ends=self.model.session_ends(request),
             drafter=drafter,

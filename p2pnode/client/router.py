@@ -68,12 +68,14 @@ class SwarmRouter:
         experience: Experience,
         patience_s: float,
         local_head: bool,
+        has_ring: bool = False,
         wishes: Wishes = Wishes(),
         held: Held | None = None,
         here: Callable[[], Coordinate] = Coordinate,
         rtt_s: Callable[[PeerId], float | None] = lambda peer: None,
     ) -> None:
-        """held: what earlier sessions have left of the prompt
+        """has_ring: whether tokens come round without us, so that our own place hardly matters
+        held: what earlier sessions have left of the prompt
 
         here, rtt_s: our place in network space and the round trips to peers, as gossip has
         measured them; of the other peers, the last heartbeat's is taken
@@ -84,6 +86,7 @@ class SwarmRouter:
         self._experience = experience
         self._patience_s = patience_s
         self._local_head = local_head
+        self._has_ring = has_ring
         self._wishes = wishes
         self._held = held or Held()
         self._here = here
@@ -91,7 +94,7 @@ class SwarmRouter:
         self._refusal = ""
         """What a peer has last said when it did not take this session."""
         self._asked: tuple[SwarmView, Needs, int] | None = None
-        self._predicted: dict[PeerId, tuple[Link, float]] = {}
+        self._predicted: dict[tuple[PeerId, bool], tuple[Link, float]] = {}
         self._usual: dict[tuple[LayerRange, int], tuple[float, float | None]] = {}
 
     async def chain(self, num_tokens: int) -> Chain:
@@ -124,12 +127,13 @@ class SwarmRouter:
     def measured(self, peer: PeerId, step_s: float, *, is_handed: bool) -> None:
         """See `Router.measured`."""
         now = asyncio.get_running_loop().time()
-        if is_handed:
-            step_s += (self._measured_rtt_s(peer) or 0.0) / 2.0
+        if (peer, is_handed) in self._predicted:
+            link, predicted_s = self._predicted[peer, is_handed]
+            own_s = step_s - self._way_s(peer) + self._way_s(link[0])  # what was heard came here
+            self._experience.took(link, own_s - predicted_s, now)
+        if is_handed:  # as if we had sent it: it is compared with its other steps
+            step_s += self._way_s(peer)
         self._experience.reputation.measured(peer, step_s, now)
-        if peer in self._predicted:
-            link, predicted_s = self._predicted[peer]
-            self._experience.took(link, step_s - predicted_s, now)
 
     def blame(self, error: PeerError) -> None:
         """See `Router.blame`."""
@@ -208,6 +212,7 @@ class SwarmRouter:
             num_tokens=num_tokens,
             hidden_size=spec.hidden_size,
             local_head=self._local_head,
+            has_ring=self._has_ring,
             max_token_s=self._wishes.max_token_s,
             min_tokens_per_s=self._wishes.min_tokens_per_s,
             avoid=experience.avoid(view, now),
@@ -219,22 +224,31 @@ class SwarmRouter:
             held=self._held,
         )
 
+    def _way_s(self, peer: PeerId | None) -> float:
+        """From a peer to here, or from here; 0 where that is not known."""
+        return (self._measured_rtt_s(peer) or 0.0) / 2.0 if peer is not None else 0.0
+
     def _measured_rtt_s(self, peer: PeerId) -> float | None:
         link = self._links.get(peer, CONTROL)
         return self._rtt_s(peer) or (link.rtt_s if link else None)
 
 
-def _predictions(view: SwarmView, needs: Needs, chain: Chain) -> dict[PeerId, tuple[Link, float]]:
-    """Of each hop, the link to it and its predicted time, by its peer (which must be there once).
+def _predictions(
+    view: SwarmView, needs: Needs, chain: Chain
+) -> dict[tuple[PeerId, bool], tuple[Link, float]]:
+    """By hop, and whether it is handed its tokens in a ring: the link to it and the predicted time.
 
-    Without the corrections of earlier measurements: they are what the next ones are compared with.
+    Of peers that are in the chain once. Without the corrections of earlier measurements: they are
+    what the next ones are compared with.
     """
-    choice = predicted(view, replace(needs, measured_s={}), chain)
     peers = [hop.peer for hop in chain.hops]
-    before = [None, *peers[:-1]]
     announced = {a.peer for a in view.announcements}
-    return {
-        peer: ((before[index], peer), choice.terms[index].time_s)
-        for index, peer in enumerate(peers)
-        if peers.count(peer) == 1 and peer in announced
-    }
+    found: dict[tuple[PeerId, bool], tuple[Link, float]] = {}
+    for is_handed in (False, True):
+        asked = replace(needs, measured_s={}, has_ring=is_handed)
+        terms = predicted(view, asked, chain).terms
+        before = [peers[-1] if is_handed else None, *peers[:-1]]
+        for index, peer in enumerate(peers[:1] if is_handed else peers):
+            if peers.count(peer) == 1 and peer in announced:
+                found[peer, is_handed] = ((before[index], peer), terms[index].time_s)
+    return found

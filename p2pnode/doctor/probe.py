@@ -245,6 +245,7 @@ class Probe:
             experience=self.witness,
             patience_s=PATIENCE_S,
             local_head=False,
+            has_ring=True,
             here=lambda: self._gossip.coordinate,
             rtt_s=self._gossip.rtt_s,
         )

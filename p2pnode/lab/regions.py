@@ -97,6 +97,13 @@ class World:
         ways_s = sum(self.rtts_s[a][b] / 2.0 for a, b in itertools.pairwise(path))
         return ways_s + sum(self.compute_s(hop) for hop in chain.hops)
 
+    def ring_s(self, chain: Chain) -> float:
+        """The true time of a token that is handed round."""
+        index = {a.peer: i for i, a in enumerate(self.peers)}
+        path = [index[hop.peer] for hop in (chain.hops[-1], *chain.hops)]
+        ways_s = sum(self.rtts_s[a][b] / 2.0 for a, b in itertools.pairwise(path))
+        return ways_s + sum(self.compute_s(hop) for hop in chain.hops)
+
     def compute_s(self, hop: Hop) -> float:
         """The true time of a hop's layers."""
         a = next(a for a in self.peers if a.peer == hop.peer)
@@ -109,14 +116,16 @@ def cluster(seed: int = 0, *, worlds: int = 20, per_region: int = 12) -> dict[st
     Medians over all clients (and means, and the worst): ``ratio`` for a client that knows its own
     round trips to the peers, as after a minute in the swarm; ``ratio_fresh`` for one that knows
     coordinates only; ``ratio_measured`` for the choice after its first session, whose steps it has
-    measured. ``error_median``, ``error_p95``: how far predicted round trips are off, relative.
+    measured; ``ratio_ring`` where hops hand tokens round. ``error_median``, ``error_p95``: how far
+    predicted round trips are off, relative.
     """
-    ratios: dict[str, list[float]] = {"ratio": [], "ratio_fresh": [], "ratio_measured": []}
+    names = ("ratio", "ratio_fresh", "ratio_measured", "ratio_ring")
+    ratios: dict[str, list[float]] = {name: [] for name in names}
     errors = []
     for number in range(worlds):
         rng = random.Random(seed * 1000 + number)
         world = make_world(rng, per_region=per_region, num_clients=3)
-        view = world.view()
+        view, best_ring = world.view(), best_ring_s(world)
         for client in world.clients:
             best_s = best_loop_s(world, client)
             fresh = world.needs(client)
@@ -124,8 +133,10 @@ def cluster(seed: int = 0, *, worlds: int = 20, per_region: int = 12) -> dict[st
             first = choose_chain(view, knowing, rng=rng)
             after = replace(knowing, measured_s=_excesses(rng, world, client, knowing, first))
             chains = (first, choose_chain(view, fresh, rng=rng), choose_chain(view, after, rng=rng))
-            for name, chain in zip(ratios, chains, strict=True):
+            for name, chain in zip(names, chains, strict=False):
                 ratios[name].append(world.loop_s(chain, client) / best_s)
+            ring = choose_chain(view, replace(knowing, has_ring=True), rng=rng)
+            ratios["ratio_ring"].append(world.ring_s(ring) / best_ring)
         errors += prediction_errors(world)
     figures = {name: statistics.median(each) for name, each in ratios.items()}
     figures |= {f"{name}_mean": statistics.fmean(each) for name, each in ratios.items()}
@@ -151,23 +162,35 @@ def make_world(
 
 def best_loop_s(world: World, client: int) -> float:
     """The loop of the best chain there is, by true round trips; the plain search over all."""
+    return min(
+        cost_s + world.rtts_s[last][client] / 2.0
+        for (edge, last), cost_s in _reached(world, client)
+        if edge == NUM_LAYERS
+    )
+
+
+def best_ring_s(world: World) -> float:
+    """The same where the last hop hands tokens to the first one: whichever is the last."""
+    lasts = [i for i, a in enumerate(world.peers) if a.layers.stop == NUM_LAYERS]
+    return min(dict(_reached(world, last)).get((NUM_LAYERS, last), math.inf) for last in lasts)
+
+
+def _reached(world: World, origin: int) -> list[tuple[tuple[int, int], float]]:
+    """((layer, peer), seconds): how soon layers are run whose last is that peer's."""
     edges = sorted({edge for a in world.peers for edge in (a.layers.start, a.layers.stop)})
-    reached: dict[tuple[int, int], float] = {(0, client): 0.0}
+    reached: dict[tuple[int, int], float] = {(0, origin): 0.0}
     for start in edges[:-1]:
         here = [(last, cost_s) for (edge, last), cost_s in reached.items() if edge == start]
         for index, a in enumerate(world.peers):
-            before = [(c + world.rtts_s[last][index] / 2.0) for last, c in here if last != index]
+            others = ((last, c) for last, c in here if last != index or start == 0)
+            before = [c + world.rtts_s[last][index] / 2.0 for last, c in others]
             if not before or not a.layers.start <= start < a.layers.stop:
                 continue
             for stop in (edge for edge in edges if start < edge <= a.layers.stop):
                 cost_s = min(before) + a.latency_s * (stop - start) / len(a.layers)
                 key = (stop, index)
                 reached[key] = min(reached.get(key, math.inf), cost_s)
-    return min(
-        cost_s + world.rtts_s[last][client] / 2.0
-        for (edge, last), cost_s in reached.items()
-        if edge == NUM_LAYERS
-    )
+    return list(reached.items())
 
 
 def prediction_errors(world: World) -> list[float]:

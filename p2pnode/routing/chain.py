@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from p2pnode.routing.members import members_of
 from p2pnode.routing.needs import Draw, Needs
+from p2pnode.routing.rings import cheapest_ring
 from p2pnode.routing.search import Gap, Way, cheapest
 from p2pnode.routing.table import Table
 from p2pnode.routing.terms import SUSPECT_COST_S, Terms
@@ -35,7 +37,7 @@ class Choice:
     terms: tuple[Terms, ...]
     """One per hop."""
     return_s: float
-    """The way from the last hop back to the client."""
+    """The way from the last hop back to the client; 0 in a ring, which needs none."""
 
     @property
     def time_s(self) -> float:
@@ -94,7 +96,7 @@ def mend_chain(
     needs = _for_mending(needs, chain, lost)
     usable = [a for a in usable_peers(view, needs) if a.numerics == chain.numerics]
     table = Table.of(view, usable, needs, chain.numerics, rng)
-    neighbours = _members(view, needs, chain)
+    neighbours = members_of(view, needs, chain)
     hops: list[Hop] = []
     index = 0
     while index < len(chain.hops):
@@ -107,7 +109,8 @@ def mend_chain(
             index += 1
         layers = LayerRange(chain.hops[first].layers.start, chain.hops[index - 1].layers.stop)
         after = chain.hops[index].peer if index < len(chain.hops) else None
-        gap = Gap(layers, hops[-1].peer if hops else None, after)
+        ring = _other_end(needs, chain, layers, lost)
+        gap = Gap(layers, hops[-1].peer if hops else None, after, ring)
         way = cheapest(table, gap, num_layers=needs.num_layers, neighbours=neighbours)
         if way is None:
             return choose_chain(view, needs, numerics=chain.numerics, rng=rng)
@@ -140,8 +143,8 @@ def choose_standby(view: SwarmView, needs: Needs, chain: Chain, index: int) -> H
     if not usable:
         return None
     table = Table.of(view, usable, needs, chain.numerics, None)
-    gap = Gap(hop.layers, before, after)
-    neighbours = _members(view, needs, chain)
+    gap = Gap(hop.layers, before, after, _other_end(needs, chain, hop.layers, frozenset()))
+    neighbours = members_of(view, needs, chain)
     # Nobody shares the layers with another one: each range is that of the hop.
     whole = replace(
         table,
@@ -166,7 +169,7 @@ def tables_of(
 
 def predicted(view: SwarmView, needs: Needs, chain: Chain) -> Choice:
     """What the terms of a given chain are, whether or not it would be chosen; without a draw."""
-    table = _members(view, needs, chain)
+    table = members_of(view, needs, chain)
     hops = tuple((table.index(hop.peer), hop.layers) for hop in chain.hops)
     return choice_of(Way(table, hops, 0.0), chain.numerics)
 
@@ -200,7 +203,10 @@ def cheapest_choice(tables: Mapping[str, Table], needs: Needs) -> Choice | None:
     whole = Gap(LayerRange(0, needs.num_layers))
     ways = []
     for name, table in tables.items():
-        way = cheapest(table, whole, num_layers=needs.num_layers, neighbours=table)
+        if needs.has_ring:
+            way = cheapest_ring(table)
+        else:
+            way = cheapest(table, whole, num_layers=needs.num_layers, neighbours=table)
         if way is not None:
             ways.append((way.cost_s, name, way))
     if not ways:
@@ -211,11 +217,13 @@ def cheapest_choice(tables: Mapping[str, Table], needs: Needs) -> Choice | None:
 
 def choice_of(way: Way, numerics: str) -> Choice:
     """A way over all layers as a chain with the terms of its sum."""
-    terms, before = [], None
+    is_handed, last = way.table.needs.has_ring, way.hops[-1][0]
+    terms: list[Terms] = []
+    before = last if is_handed else None
     for index, layers in way.hops:
-        terms.append(way.table.terms(index, layers, before))
+        terms.append(way.table.terms(index, layers, before, is_handed=is_handed and not terms))
         before = index
-    back_s = 0.0 if before is None else float(way.table.last_way_s()[before])
+    back_s = 0.0 if is_handed else float(way.table.last_way_s()[last])
     return Choice(Chain(_hops(way), numerics), tuple(terms), back_s)
 
 
@@ -234,6 +242,17 @@ def _carried(hops: Sequence[Hop], needs: Needs) -> tuple[Hop, ...]:
     )
 
 
+def _other_end(
+    needs: Needs, chain: Chain, layers: LayerRange, lost: frozenset[int]
+) -> PeerId | None:
+    """For a gap at one end of a ring: the hop at the other end, where that one is left."""
+    is_first, is_last = layers.start == 0, layers.stop == needs.num_layers
+    index = len(chain.hops) - 1 if is_first else 0
+    if not needs.has_ring or is_first == is_last or index in lost:
+        return None
+    return chain.hops[index].peer
+
+
 def _timed(table: Table) -> Table:
     """Without spread and small risks."""
     large_s = np.where(table.risk_s >= SUSPECT_COST_S, table.risk_s, 0.0)
@@ -246,42 +265,4 @@ def _for_mending(needs: Needs, chain: Chain, lost: frozenset[int]) -> Needs:
     avoid = replace(needs.avoid, slow=needs.avoid.slow | (failed - kept))
     return replace(
         needs, avoid=avoid, held_by=needs.held_by | kept, max_token_s=None, min_tokens_per_s=None
-    )
-
-
-def _members(view: SwarmView, needs: Needs, chain: Chain) -> Table:
-    """The peers of a chain, also those that nobody would choose any more."""
-    known = {a.peer: a for a in view.announcements if a.fingerprint == needs.fingerprint}
-    members = {hop.peer: known.get(hop.peer) or _stand_in(hop, needs, chain) for hop in chain.hops}
-    return Table.of(view, list(members.values()), needs, chain.numerics, None)
-
-
-def _stand_in(hop: Hop, needs: Needs, chain: Chain) -> Announcement:
-    """For a hop whose announcement has expired while it goes on: all that counts is where it is."""
-    return Announcement(
-        peer=hop.peer,
-        model=needs.model,
-        fingerprint=needs.fingerprint,
-        num_layers=needs.num_layers,
-        layers=hop.layers,
-        numerics=chain.numerics,
-        device="",
-        device_name="",
-        vram_total_bytes=0,
-        vram_free_bytes=0,
-        kv_capacity_tokens=0,
-        flops_per_s=0.0,
-        memory_bytes_per_s=0.0,
-        latency_s=0.0,
-        tokens_per_s=0.0,
-        up_bytes_per_s=0.0,
-        down_bytes_per_s=0.0,
-        offers_embedding=False,
-        offers_head=False,
-        addresses=hop.addresses,
-        protocol=0,
-        software="",
-        sequence=0,
-        issued_at=0.0,
-        expires_at=0.0,
     )

@@ -25,6 +25,8 @@ class Explanation:
     """How many could have been used."""
     limit_s: float | None
     """The longest that a token was allowed to take."""
+    has_ring: bool
+    """Whether the last hop hands tokens to the first one, so that they need no way here."""
 
 
 def explain(
@@ -43,7 +45,8 @@ def explain(
             if choice is not None and choice.chain != chosen.chain:
                 found.setdefault(choice.chain, choice)
     others = sorted(found.values(), key=lambda choice: choice.total_s)[:NUM_OTHERS]
-    return Explanation(chosen, tuple(others), len(usable_peers(view, needs)), needs.limit_s)
+    num_peers = len(usable_peers(view, needs))
+    return Explanation(chosen, tuple(others), num_peers, needs.limit_s, needs.has_ring)
 
 
 def _parts(table: Table, chosen: Choice) -> list[Table]:

@@ -56,6 +56,8 @@ class Needs:
     step_tokens: int = 1
     """The steps that count: 1 is decoding."""
     local_head: bool = False
+    has_ring: bool = False
+    """Whether the last hop hands tokens straight to the first one (`serving.ring`)."""
     max_token_s: float | None = None
     """The longest that a token may be predicted to take."""
     min_tokens_per_s: float | None = None

@@ -10,11 +10,11 @@ be part of a cheaper chain, by the time of the layers and the way there and back
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from p2pnode.routing.table import UNKNOWN_RTT_S, Table
+from p2pnode.routing.table import ANSWER_TOKENS, UNKNOWN_RTT_S, Table
 from p2pnode.routing.terms import Floats, Indexes
 from p2pnode.types import LayerRange, PeerId
 
@@ -33,6 +33,14 @@ class Gap:
     layers: LayerRange
     before: PeerId | None = None
     after: PeerId | None = None
+    ring: PeerId | None = None
+    """In a ring, the hop at the chain's other end, for a gap at one end; for the whole chain, the
+    last hop itself."""
+
+    @property
+    def is_whole_ring(self) -> bool:
+        """Whether it is to be filled by a ring that ends with the peer that is named."""
+        return self.ring is not None and self.before is None and self.after is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,42 +64,32 @@ def cheapest(
     num_layers: int,
     neighbours: Table,
     first_per_layer: int = FIRST_PER_LAYER,
+    bound_s: float = np.inf,
 ) -> Way | None:
     """The cheapest hops over ``gap``, or None when there are none.
 
     neighbours: where the peers before and after the gap are looked up, who may be peers that
         nobody would choose any more
+    bound_s: ways that cost more are not wanted
     """
-    search = _Search(table, gap, num_layers, neighbours)
-    inside = search.inside()
-    first = _promising(table, gap, inside, first_per_layer)
-    way = search.run(first, np.inf)
-    if way is None:
-        return search.run(inside, np.inf) if len(first) < len(inside) else None
-    if len(first) == len(inside):
-        return way
-    rest = inside[search.least_s(inside) <= way.cost_s]
+    search = _Search(table, gap, num_layers, neighbours, _away_s(table, gap, neighbours))
+    inside, way = search.inside(), None
+    if not np.isfinite(bound_s):
+        first = search.promising(inside, first_per_layer)
+        way = search.run(first, np.inf)
+        if len(first) == len(inside):
+            return way
+        if way is None:
+            return search.run(inside, np.inf)
+        bound_s = way.cost_s
+    rest = inside[search.least_s(inside) <= bound_s] if len(inside) else inside
     most = MAX_PEERS
-    while len(kept := _promising(table, gap, rest, most)) > MAX_PEERS and most > first_per_layer:
+    while len(kept := search.promising(rest, most)) > MAX_PEERS and most > first_per_layer:
         most //= 2
-    better = search.run(kept, way.cost_s)
+    better = search.run(kept, bound_s)
+    if way is None:
+        return better
     return better if better is not None and better.cost_s < way.cost_s else way
-
-
-def _promising(table: Table, gap: Gap, among: Indexes, most: int) -> Indexes:
-    """For each layer of the gap at most so many peers: those with the least per layer."""
-    if len(among) <= most:
-        return among
-    start = np.maximum(table.start, gap.layers.start)
-    stop = np.minimum(table.stop, gap.layers.stop)
-    # A hop and its way are paid once, however many layers it runs.
-    cost_s = table.layer_s + (table.fixed_s + table.client_rtt_s) / np.maximum(stop - start, 1)
-    by_cost = among[np.argsort(cost_s[among], kind="stable")]
-    chosen = np.zeros(len(table.peers), dtype=np.bool_)
-    for begin in _edges(table, gap.layers)[:-1]:
-        covering = by_cost[(start[by_cost] <= begin) & (stop[by_cost] > begin)]
-        chosen[covering[:most]] = True
-    return np.flatnonzero(chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +98,31 @@ class _Search:
     gap: Gap
     num_layers: int
     neighbours: Table
+    away_s: Floats
+    """Round trips to where tokens come from: the last hop of a ring, or the client."""
 
     def inside(self) -> Indexes:
         """The peers with layers of the gap."""
         begins = np.maximum(self.table.start, self.gap.layers.start)
         return np.flatnonzero(np.minimum(self.table.stop, self.gap.layers.stop) > begins)
+
+    def promising(self, among: Indexes, most: int) -> Indexes:
+        """For each layer of the gap at most so many peers: those with the least per layer."""
+        if len(among) <= most:
+            return among
+        table, gap = self.table, self.gap
+        start = np.maximum(table.start, gap.layers.start)
+        stop = np.minimum(table.stop, gap.layers.stop)
+        # A hop and its way are paid once, however many layers it runs.
+        cost_s = table.layer_s + (table.fixed_s + self.away_s) / np.maximum(stop - start, 1)
+        by_cost = among[np.argsort(cost_s[among], kind="stable")]
+        chosen = np.zeros(len(table.peers), dtype=np.bool_)
+        for begin in _edges(table, gap.layers)[:-1]:
+            covering = by_cost[(start[by_cost] <= begin) & (stop[by_cost] > begin)]
+            chosen[covering[:most]] = True
+        if gap.is_whole_ring:
+            chosen[[i for i in among.tolist() if table.peers[i].peer == gap.ring]] = True
+        return np.flatnonzero(chosen)
 
     def least_s(self, peers: Indexes) -> Floats:
         """What no way through each of those peers can cost less than."""
@@ -122,7 +140,7 @@ class _Search:
         """
         if self.gap.before is not None or self.gap.after is not None:
             return np.zeros(len(peers))
-        there_s = self.table.client_rtt_s[peers]
+        there_s = self.away_s[peers]
         is_sure = bool((self.table.trust == 1.0).all())
         return there_s if is_sure else np.minimum(there_s, UNKNOWN_RTT_S)
 
@@ -142,7 +160,7 @@ class _Search:
             return None
         table = self.table.only(among)
         edges = _edges(table, self.gap.layers)
-        whole = _Search(table, self.gap, self.num_layers, self.neighbours)
+        whole = replace(self, table=table, away_s=self.away_s[among])
         every = np.arange(len(table.peers))
         rest_s = np.concatenate(([0.0], np.cumsum(whole.least_layers_s(every)[::-1])))[::-1]
         back_s = whole.there_and_back_s(every) / 2.0
@@ -163,6 +181,16 @@ class _Search:
         if not np.isfinite(total_s[last]):
             return None
         return Way(table, _traced(edges, came_from, last), float(total_s[last]))
+
+
+def _away_s(table: Table, gap: Gap, neighbours: Table) -> Floats:
+    if gap.ring is None:
+        return table.client_rtt_s
+    both = table.with_peer(neighbours, gap.ring)
+    others = np.arange(len(table.peers))
+    away_s: Floats = both.rtt_s(np.array([len(others)]), others)[0]
+    away_s[[a.peer == gap.ring for a in table.peers]] = 0.0
+    return away_s
 
 
 def _taken_over(
@@ -201,6 +229,9 @@ def _entries(table: Table, gap: Gap, neighbours: Table) -> Floats:
     """The ways into the gap."""
     if gap.before is None:
         first_s = np.array([table.first_way_s(i) for i in range(len(table.peers))])
+        if gap.ring is not None:
+            handed_s = _between(table, neighbours, gap.ring, is_before=True, is_handed=True)
+            first_s = handed_s + first_s / ANSWER_TOKENS
     else:
         first_s = _between(table, neighbours, gap.before, is_before=True)
     if gap.layers.start == 0 and not table.needs.local_head:
@@ -212,6 +243,12 @@ def _exits(table: Table, gap: Gap, num_layers: int, neighbours: Table) -> Floats
     """The ways out of the gap."""
     if gap.after is None:
         last_s = table.last_way_s()
+        if gap.is_whole_ring:
+            last_s = np.where([a.peer == gap.ring for a in table.peers], last_s, np.inf)
+            last_s /= ANSWER_TOKENS
+        elif gap.ring is not None:
+            handed_s = _between(table, neighbours, gap.ring, is_before=False, is_handed=True)
+            last_s = handed_s + last_s / ANSWER_TOKENS
     else:
         last_s = _between(table, neighbours, gap.after, is_before=False)
     if gap.layers.stop == num_layers and not table.needs.local_head:
@@ -219,13 +256,16 @@ def _exits(table: Table, gap: Gap, num_layers: int, neighbours: Table) -> Floats
     return last_s
 
 
-def _between(table: Table, neighbours: Table, peer: PeerId, *, is_before: bool) -> Floats:
+def _between(
+    table: Table, neighbours: Table, peer: PeerId, *, is_before: bool, is_handed: bool = False
+) -> Floats:
     """The ways between a neighbour of the gap and each peer of the table."""
     both = table.with_peer(neighbours, peer)
     fixed = np.array([len(both.peers) - 1])
     others = np.arange(len(table.peers))
-    ways_s = both.ways_s(fixed, others)[0] if is_before else both.ways_s(others, fixed)[:, 0]
-    ways_s[[a.peer == peer for a in table.peers]] = np.inf
+    rows, columns = (fixed, others) if is_before else (others, fixed)
+    ways_s = both.ways_s(rows, columns, is_handed=is_handed).ravel()
+    ways_s[[a.peer == peer for a in table.peers]] = 0.0 if is_handed else np.inf
     return ways_s
 
 

@@ -1,8 +1,9 @@
 """The costs of peers and of the ways between them, as arrays: what the search adds up.
 
 A token's time in a chain is, per hop: waiting for the device, compute, half a round trip from the
-hop before and the bytes on that hop's uplink; and at the end the way back to the client. What may
-go wrong, and the load that nobody can know yet, are added to the sum as if they were time.
+hop before and the bytes on that hop's uplink; and at the end the way back to the client. In a ring
+the hop before the first one is the last one, and the ways of the client count once per answer. What
+may go wrong, and the load that nobody can know yet, are added to the sum as if they were time.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ CARRIED_COST_S = 1.0
 """What it costs besides to go through the client: its uplink, and it must stay."""
 UNSURE_FROM = 0.5
 """Coordinates with a smaller error are believed, with an error of 1 not at all."""
+ANSWER_TOKENS = 64
+"""Of a usual answer: so many of them share the client's ways, in a ring."""
 SPREAD_SHARE = 0.5
 """Up to how much of its step time a draw adds: sessions that others begin right now."""
 
@@ -153,13 +156,15 @@ class Table:
         away_s[both] = bounded[both]
         return away_s
 
-    def ways_s(self, rows: Indexes, columns: Indexes) -> Floats:
+    def ways_s(self, rows: Indexes, columns: Indexes, *, is_handed: bool = False) -> Floats:
         """[rows, columns]: from each peer to each other one; infinite to itself.
 
         Where the one cannot reach the other, by way of the client.
+        is_handed: in a ring, the way of a token from a last hop to a first one, who may be the same
         """
-        way_s = self.rtt_s(rows, columns) / 2.0 + self.send_s[rows][:, None]
-        way_s[rows[:, None] == columns[None, :]] = np.inf
+        sent_s = 0.0 if is_handed else self.send_s[rows][:, None]
+        way_s: Floats = self.rtt_s(rows, columns) / 2.0 + sent_s
+        way_s[rows[:, None] == columns[None, :]] = 0.0 if is_handed else np.inf
         if not self.needs.measured_s and not self.needs.avoid.links:
             return way_s
         row_of = {self.peers[index].peer: at for at, index in enumerate(rows.tolist())}
@@ -173,7 +178,7 @@ class Table:
             if before in row_of and peer in column_of:
                 row, column = row_of[before], column_of[peer]
                 around_s = self.client_rtt_s[rows[row]] + self.client_rtt_s[columns[column]]
-                way_s[row, column] = around_s / 2.0 + CARRIED_COST_S
+                way_s[row, column] = around_s / 2.0 + (0.0 if is_handed else CARRIED_COST_S)
         return way_s
 
     def first_way_s(self, index: int) -> float:
@@ -187,28 +192,43 @@ class Table:
         brings_s = self.send_s if self.needs.local_head else np.zeros_like(self.send_s)
         return self.client_rtt_s / 2.0 + brings_s
 
-    def terms(self, index: int, layers: LayerRange, before: int | None) -> Terms:
-        """What that hop adds, after that other peer of the table (None: the client)."""
-        here = np.array([index])
-        if before is None:
-            plain_s, transfer_s = float(self.client_rtt_s[index]) / 2.0, 0.0
-            with_all_s = self.first_way_s(index)
-        else:
-            rows = np.array([before])
-            plain_s, transfer_s = self.rtt_s(rows, here).item() / 2.0, float(self.send_s[before])
-            with_all_s = self.ways_s(rows, here).item()
+    def terms(
+        self, index: int, layers: LayerRange, before: int | None, *, is_handed: bool = False
+    ) -> Terms:
+        """What that hop adds, after that other peer of the table (None: the client).
+
+        is_handed: it is the first hop of a ring, and ``before`` the last one
+        """
+        way_s, transfer_s, with_all_s = self._way(index, before, is_handed=is_handed)
         pair = None if before is None else (self.peers[before].peer, self.peers[index].peer)
+        is_carried = pair in self.needs.avoid.links and not is_handed
         # What it costs to be carried speaks against a chain; it is no time that a token takes.
-        carried_s = CARRIED_COST_S if pair in self.needs.avoid.links else 0.0
+        carried_s = CARRIED_COST_S if is_carried else 0.0
+        once_s = 0.0
+        if is_handed and before is not None:
+            once_s = (self.first_way_s(index) + self.last_way_s()[before].item()) / ANSWER_TOKENS
         return Terms(
             queue_s=float(self.queue_s[index]),
             compute_s=float(self.layer_s[index]) * len(layers),
-            way_s=plain_s,
+            way_s=way_s,
             transfer_s=transfer_s,
-            measured_s=with_all_s - carried_s - plain_s - transfer_s + float(self.extra_s[index]),
-            risk_s=float(self.risk_s[index]) + carried_s,
+            measured_s=with_all_s - carried_s - way_s - transfer_s + float(self.extra_s[index]),
+            risk_s=float(self.risk_s[index]) + carried_s + once_s,
             spread_s=float(self.spread_s[index]),
         )
+
+    def _way(
+        self, index: int, before: int | None, *, is_handed: bool
+    ) -> tuple[float, float, float]:
+        """To a hop: (half the round trip, the bytes, both as corrected by what was measured)."""
+        if before is None:
+            return float(self.client_rtt_s[index]) / 2.0, 0.0, self.first_way_s(index)
+        rows, here = np.array([before]), np.array([index])
+        with_all_s = self.ways_s(rows, here, is_handed=is_handed).item()
+        if is_handed:
+            way_s = 0.0 if before == index else self.rtt_s(rows, here).item() / 2.0
+            return way_s, 0.0, with_all_s
+        return self.rtt_s(rows, here).item() / 2.0, float(self.send_s[before]), with_all_s
 
 
 ARRAYS = tuple(name for name in Table.__dataclass_fields__ if name not in ("peers", "needs"))

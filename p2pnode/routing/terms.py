@@ -44,7 +44,8 @@ class Terms:
     measured_s: float = 0.0
     """What steps took more (or less) than this sum predicted."""
     risk_s: float = 0.0
-    """Reputation, suspicion, leaving, errors; and a prompt to compute that others hold."""
+    """Reputation, suspicion, leaving, errors; and what there is to do once per answer: a prompt to
+    compute that others hold, and in a ring the ways of the client."""
     spread_s: float = 0.0
     """A draw: load that nobody has seen yet, another one for each session."""
 

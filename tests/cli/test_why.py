@@ -37,6 +37,15 @@ def test_people_see_each_hop_the_sum_and_the_runners_up(
     assert any(line.startswith("waits: for the device;") for line in lines)
 
 
+def test_in_a_ring_there_is_no_way_back(capsys: pytest.CaptureFixture[str]) -> None:
+    swarm = view(announced("A", "0-4"), announced("B", "5-8"))
+    show_explanation(Output(), explain(swarm, needs(has_ring=True)))
+    said = capsys.readouterr().out
+    assert "and back" not in said
+    assert "The last one hands each token to the first" in said
+    assert said.splitlines()[3].split() == ["chosen", *"0.0 20.0 30.0 0.0 0.0 0.5 0.0 50.5".split()]
+
+
 def test_scripts_get_the_terms_in_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     show_explanation(Output(as_json=True), EXPLANATION)
     (line,) = capsys.readouterr().out.splitlines()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 
@@ -80,6 +81,8 @@ async def router_over(
     experience: Experience | None = None,
     wishes: Wishes | None = None,
     here: Coordinate | None = None,
+    has_ring: bool = False,
+    rtts_s: Mapping[PeerId, float] = MappingProxyType({}),
 ) -> AsyncIterator[SwarmRouter]:
     loop = asyncio.get_running_loop()
     async with MemoryNetwork().transport(fake_identity(0).peer) as transport:
@@ -96,8 +99,10 @@ async def router_over(
                 experience=experience or Experience(random.Random(0)),
                 patience_s=5.0,
                 local_head=False,
+                has_ring=has_ring,
                 wishes=wishes or Wishes(),
                 here=lambda: here or Coordinate(),
+                rtt_s=rtts_s.get,
             )
 
 
@@ -166,6 +171,37 @@ async def test_measured_steps_correct_the_next_choice() -> None:
         await asyncio.sleep(3.0)
         assert shape(await router.chain(100)) == "B 0-8"
     assert experience.reputation.records()[peer("A")].steps.total == 20
+
+
+@pytest.mark.parametrize("has_ring", [False, True])
+async def test_steps_as_predicted_correct_nothing(*, has_ring: bool) -> None:
+    """What is heard of a hop has come here, from it and from the hop before."""
+    swarm = FakeSwarm(view(announced("A", "0-4"), announced("B", "5-8")))
+    rtts_s = {peer("A"): 0.04, peer("B"): 0.1}
+    experience = Experience(random.Random(0))
+    way_s = (0.1 - 0.04) / 2  # to where a far one is at least, seen from here
+    step_s = 0.01
+    async with router_over(
+        swarm, experience=experience, has_ring=has_ring, rtts_s=rtts_s
+    ) as router:
+        await router.chain(100)
+        router.measured(peer("B"), way_s + step_s + 0.05 - 0.02, is_handed=False)
+        router.measured(peer("A"), 0.02 + step_s + 0.02, is_handed=False)
+        router.measured(peer("A"), way_s + step_s + 0.02 - 0.05, is_handed=True)
+        found = experience.measured_s(asyncio.get_running_loop().time())
+    pairs = {(None, peer("A")), (peer("A"), peer("B")), (peer("B"), peer("A"))}
+    assert found == pytest.approx(dict.fromkeys(pairs, 0.0), abs=1e-9)
+    assert experience.reputation.records()[peer("A")].steps.total == 2
+
+
+async def test_where_tokens_come_round_peers_near_each_other_are_chosen() -> None:
+    places = {"A": at(0.01), "B": at(0.21), "C": at(0.2)}
+    healths: dict[str, dict[str, object]] = {n: {"coordinate": c} for n, c in places.items()}
+    peers = (announced("A", "0-4"), announced("B", "0-4"), announced("C", "5-8"))
+    swarm = FakeSwarm(view(*peers, **healths))
+    for has_ring, chosen in ((False, "A 0-4, C 5-8"), (True, "B 0-4, C 5-8")):
+        async with router_over(swarm, here=at(0.0), has_ring=has_ring) as router:
+            assert shape(await router.chain(100)) == chosen
 
 
 async def test_what_is_usual_comes_from_health() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import pytest
 from p2pnode.client.client import Client
 from p2pnode.client.events import ChainChosen, Done, Token
 from p2pnode.lab.swarm import LocalSwarm
+from p2pnode.net.memory import Line
 from p2pnode.pipeline.inbox import MAX_RESULTS
 from p2pnode.serving import handler, ring
 from p2pnode.serving.job import Output
@@ -25,6 +27,8 @@ from tests.support.models import greedy
 PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
 NUM_TOKENS = 40
 LATENCY_S = 0.02
+PLACED_S = 60.0
+"""Until everybody knows about where they are."""
 ALONE = {"standbys": False}
 PENALISED = Sampling(temperature=0.8, seed=7, repetition_penalty=1.3)
 
@@ -83,6 +87,28 @@ async def test_a_token_takes_one_way_less(
     assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
     # The very first ones may come before the last hop has reached the first one.
     assert run.token_s == pytest.approx(ways * LATENCY_S, rel=0.05, abs=0.1 * LATENCY_S)
+
+
+async def test_peers_near_each_other_write_at_their_own_pace_however_far_away(
+    tiny: Path, cache: Path
+) -> None:
+    """Beside us is a first half; far away there are both, beside each other."""
+    beside_us, near, far = Line(latency_s=0.001), Line(latency_s=0.02), Line(latency_s=0.08)
+    async with LocalSwarm(tiny, cache=cache, config=ALONE) as swarm:
+        client = swarm.client()
+        (here,) = swarm.client_peers
+        beside, first, last = await swarm.start("0-4", "0-4", "5-8")
+        swarm.network.set_line(here, beside.peer, beside_us)
+        swarm.network.set_line(first.peer, last.peer, near)
+        for one, other in itertools.product((here, beside.peer), (first.peer, last.peer)):
+            swarm.network.set_line(one, other, far)
+        async with client:
+            await asyncio.sleep(PLACED_S)
+            run = Run()
+            done = await run.of(client)
+    assert run.chains == [[first.peer, last.peer]]
+    assert list(done.token_ids) == greedy(tiny, PROMPT, NUM_TOKENS)
+    assert run.token_s == pytest.approx(2 * near.latency_s, rel=0.1)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0.8, seed=7), PENALISED])

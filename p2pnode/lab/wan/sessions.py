@@ -16,7 +16,7 @@ from typing import Any
 from p2pnode.client.client import Client
 from p2pnode.client.request import Request
 from p2pnode.client.router import SwarmRouter
-from p2pnode.pipeline.configure import int64
+from p2pnode.pipeline.configure import Terms, int64
 from p2pnode.pipeline.policy import Policy
 from p2pnode.pipeline.session import ChainSession
 from p2pnode.pipeline.speculation import Drafter
@@ -48,10 +48,6 @@ class MeasuringSession(ChainSession):
     drafter: Drafter | None = None
     """For windows of ``window`` guesses."""
     policy: Policy | None = None
-
-    def without_ring(self) -> None:
-        """Feed each token; before the session begins."""
-        self._terms = replace(self._terms, has_ring=False)
 
     async def _find_chain(self) -> Chain:
         chain = await super()._find_chain()
@@ -103,18 +99,14 @@ class MeasuringClient(Client):
         self._is_mediated = is_mediated
 
     def _session(
-        self,
-        router: SwarmRouter,
-        request: Request,
-        drafter: Drafter | None,
+        self, router: SwarmRouter, request: Request, terms: Terms, drafter: Drafter | None
     ) -> ChainSession:
+        terms = replace(terms, has_ring=self._has_ring and not self._is_mediated)
         told = drafter if isinstance(drafter, Told) else None
         waits = told is not None and told.window > 0
-        session = super()._session(router, request, None if waits else drafter)
+        session = super()._session(router, request, terms, None if waits else drafter)
         if isinstance(session, MeasuringSession):
             session.is_mediated = self._is_mediated
-            if self._is_mediated or not self._has_ring:
-                session.without_ring()
             session.fixed_chunk_tokens = self._chunk_tokens
             if told is not None and waits:
                 session.window, session.drafter = told.window, told
