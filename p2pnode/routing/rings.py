@@ -26,14 +26,16 @@ MAX_LAYERS_LOOKED_AT = 8
 def cheapest_ring(table: Table) -> Way | None:
     """The cheapest hops over all layers that hand tokens round; None when there are none."""
     num_layers = table.needs.num_layers
+    whole = LayerRange(0, num_layers)
     best: Way | None = None
     for last in _lasts(table).tolist():
         bound_s = np.inf if best is None else best.cost_s
-        gap = Gap(LayerRange(0, num_layers), ring=table.peers[last].peer)
+        gap = Gap(whole, ring=table.peers[last].peer)
         way = cheapest(table, gap, num_layers=num_layers, neighbours=table, bound_s=bound_s)
         if way is not None and (best is None or way.cost_s < best.cost_s - ROUNDING_S):
             best = way
-    return best
+    # Those that were tried may have been nobody's last hop; then any chain will do.
+    return best or cheapest(table, Gap(whole), num_layers=num_layers, neighbours=table)
 
 
 def _lasts(table: Table) -> Indexes:

@@ -7,6 +7,7 @@ import pytest
 from p2pnode.errors import NoChain
 from p2pnode.routing.chain import choose_chain, choose_standby, mend_chain, predicted
 from p2pnode.routing.needs import Avoid, Needs
+from p2pnode.routing.rings import MAX_LASTS
 from p2pnode.routing.table import ANSWER_TOKENS
 from p2pnode.types import Announcement, Coordinate, SwarmView
 from tests.support.peers import announced, at, choose, needs, peer, shape, view
@@ -69,6 +70,15 @@ def test_where_the_last_hop_cannot_reach_the_first_tokens_come_by_way_of_us() ->
 def test_what_the_way_round_was_measured_to_take_corrects_it() -> None:
     late = asked(measured_s={(peer("C"), peer("B")): 0.3, (peer("B"), peer("C")): 0.0})
     assert shape(choose_chain(SPLIT, late)) == "A 0-4, C 5-8"
+
+
+def test_peers_that_only_promise_to_be_the_last_hop_are_in_nobodys_way() -> None:
+    good = (announced("A", "0-4"), announced("B", "5-8"))
+    names = [f"H{letter}" for letter in "ABCDEFGHJKLMNPQ"[: max(MAX_LASTS) + 2]]
+    stuck = [announced(n, "0-8", latency_s=1e-6, offers_embedding=False) for n in names]
+    assert shape(choose_chain(view(*good, *stuck), asked())).startswith("A 0-4, H")
+    alone = announced("A", "0-8")
+    assert shape(choose_chain(view(alone, *stuck), asked())) == "A 0-8"
 
 
 @pytest.mark.parametrize("lost", [0, 2])

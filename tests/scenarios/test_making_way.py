@@ -8,8 +8,9 @@ import pytest
 
 from p2pnode.lab.swarm import LabNode, LocalSwarm
 from p2pnode.types import LayerRange
-from tests.scenarios.test_standby import LATENCY_S, LOOP_S, NUM_TOKENS, PROMPT, Run, once
+from tests.scenarios.test_standby import LATENCY_S, LOOP_S, HopRun, once
 from tests.support.models import greedy
+from tests.support.runs import NUM_TOKENS, PROMPT
 
 pytestmark = pytest.mark.virtual_time
 
@@ -32,7 +33,7 @@ async def test_a_standby_that_became_a_neighbour_is_replaced_before_its_hop_leav
                 middle.leaving.set()
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, act).run()
+            run = await HopRun(swarm, client, 1, act).run()
     assert run.chains == [
         [first.peer, middle.peer, last.peer],
         [first.peer, middle.peer, wide.peer],
@@ -55,7 +56,7 @@ async def test_of_two_neighbours_that_leave_at_once_one_stays_when_they_share_a_
                 last.leaving.set()
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, act).run()
+            run = await HopRun(swarm, client, 1, act).run()
     # Whose turn came first has the standby; the other one serves on until its time is over.
     assert run.chains[0] == [first.peer, middle.peer, last.peer]
     assert run.chains[1] in (
@@ -81,7 +82,7 @@ async def test_a_hop_that_became_slow_stays_while_its_standby_is_far_behind(
             hop.conditions.slow_factor = 5.0
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, once(60, slow)).run(90)
+            run = await HopRun(swarm, client, 1, once(60, slow)).run(90)
     assert run.chains == [[hop.peer for hop in hops]]
     assert run.tokens == greedy(tiny, PROMPT, 90)
     assert run.stall_s < LOOP_S
@@ -98,6 +99,6 @@ async def test_hops_slow_now_and_then_give_way_less_and_less(tiny: Path, cache: 
                 each.conditions.slow_factor = 8.0 if count % 24 < 6 else 1.0
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, turn).run(180)
+            run = await HopRun(swarm, client, 1, turn).run(180)
     assert run.tokens == greedy(tiny, PROMPT, 180)
     assert 1 < len(run.chains) <= 3, "after 2 late steps, then 4; there are no 8"

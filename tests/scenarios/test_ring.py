@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from p2pnode.client.client import Client
-from p2pnode.client.events import ChainChosen, Done, Token
 from p2pnode.lab.swarm import LocalSwarm
 from p2pnode.net.memory import Line
 from p2pnode.pipeline.inbox import MAX_RESULTS
@@ -23,9 +19,8 @@ from p2pnode.serving.session import HopSession
 from p2pnode.types import LayerRange, PeerId, Sampling, Tensor
 from p2pnode.wire.messages import Step
 from tests.support.models import greedy
+from tests.support.runs import NUM_TOKENS, PROMPT, Run
 
-PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
-NUM_TOKENS = 40
 LATENCY_S = 0.02
 PLACED_S = 60.0
 """Until everybody knows about where they are."""
@@ -33,42 +28,6 @@ ALONE = {"standbys": False}
 PENALISED = Sampling(temperature=0.8, seed=7, repetition_penalty=1.3)
 
 pytestmark = pytest.mark.virtual_time
-
-
-@dataclass
-class Run:
-    """One generation, and when its tokens came."""
-
-    at_s: list[float] = field(default_factory=list)
-    chains: list[list[PeerId]] = field(default_factory=list)
-    done: Done | None = None
-
-    async def of(
-        self,
-        client: Client,
-        *,
-        num_tokens: int = NUM_TOKENS,
-        sampling: Sampling | None = None,
-        pause_s: float = 0.0,
-        act: Callable[[int, list[PeerId]], None] = lambda count, chain: None,
-    ) -> Done:
-        events = client.stream(PROMPT, max_tokens=num_tokens, sampling=sampling)
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, ChainChosen):
-                    self.chains.append([hop.peer for hop in event.chain.hops])
-                elif isinstance(event, Done):
-                    self.done = event
-                elif isinstance(event, Token):
-                    self.at_s.append(asyncio.get_running_loop().time())
-                    act(len(self.at_s), self.chains[-1])
-                    await asyncio.sleep(pause_s)
-        assert self.done is not None
-        return self.done
-
-    @property
-    def token_s(self) -> float:
-        return (self.at_s[-1] - self.at_s[0]) / (len(self.at_s) - 1)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from p2pnode.client.client import Client
-from p2pnode.client.events import ChainChosen, Done, Token
 from p2pnode.lab.swarm import LabNode, LocalSwarm
 from p2pnode.types import PeerId, Sampling
 from tests.support.models import greedy
+from tests.support.runs import NUM_TOKENS, PROMPT, Run
 
-PROMPT = [1, 403, 407, 261, 378, 31, 76, 99]
-NUM_TOKENS = 40
 LATENCY_S = 0.02
 LOOP_S = 4 * LATENCY_S
 PAIRS = ("0-2", "3-5", "6-8", "0-2", "3-5", "6-8")
@@ -28,34 +25,23 @@ Act = Callable[[int, LabNode], None]
 """Called with the number of tokens so far, and the node that is the hop in question now."""
 
 
-class Run:
-    """One generation, its tokens and the times between them."""
+class HopRun(Run):
+    """A run in which something happens to a hop."""
 
     def __init__(self, swarm: LocalSwarm, client: Client, hop: int, act: Act) -> None:
-        self.tokens: list[int] = []
-        self.gaps_s: list[float] = []
-        self.chains: list[list[PeerId]] = []
-        self.done: Done
+        super().__init__()
         self._swarm = swarm
         self._client = client
         self._hop = hop
         self._act = act
 
-    async def run(self, num_tokens: int = NUM_TOKENS, **options: Any) -> Run:
-        clock, last = asyncio.get_running_loop().time, None
-        stream = self._client.stream(PROMPT, max_tokens=num_tokens, **options)
-        async with aclosing(stream) as events:
-            async for event in events:
-                if isinstance(event, ChainChosen):
-                    self.chains.append([hop.peer for hop in event.chain.hops])
-                elif isinstance(event, Done):
-                    self.done = event
-                elif isinstance(event, Token):
-                    self.gaps_s += [] if last is None else [clock() - last]
-                    last = clock()
-                    self.tokens.append(event.token_id)
-                    victim = self._swarm.node(self.chains[-1][self._hop])
-                    self._act(len(self.tokens), victim)
+    async def run(self, num_tokens: int = NUM_TOKENS, **options: Any) -> HopRun:
+        """Ask and follow."""
+
+        def act(count: int, chain: list[PeerId]) -> None:
+            self._act(count, self._swarm.node(chain[self._hop]))
+
+        await self.of(self._client, num_tokens=num_tokens, act=act, **options)
         return self
 
     @property
@@ -74,7 +60,7 @@ async def test_a_death_costs_less_than_a_loop(hop: int, at: int, tiny: Path, cac
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
-            run = await Run(swarm, client, hop, once(at, swarm.kill)).run()
+            run = await HopRun(swarm, client, hop, once(at, swarm.kill)).run()
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.done.failovers == 1
     # The first tokens come before there is a standby: then the whole journal is replayed.
@@ -86,7 +72,7 @@ async def test_a_frozen_hop_is_outpaced_by_its_standby(hop: int, tiny: Path, cac
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
-            run = await Run(
+            run = await HopRun(
                 swarm, client, hop, once(12, lambda node: swarm.network.freeze(node.peer))
             ).run()
         for node in swarm.nodes:
@@ -101,7 +87,7 @@ async def test_a_node_that_leaves_is_not_noticed(hop: int, tiny: Path, cache: Pa
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
-            run = await Run(swarm, client, hop, once(12, lambda node: node.leaving.set())).run()
+            run = await HopRun(swarm, client, hop, once(12, lambda node: node.leaving.set())).run()
             assert run.chains[0][hop] not in swarm.network.transports, "it has left"
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.stall_s < LOOP_S / 2
@@ -122,7 +108,7 @@ async def test_a_node_that_nobody_can_replace_serves_until_its_time_is_over(
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S) as swarm:
         await swarm.start("0-2", "3-5", "6-8")
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, once(12, lambda node: node.leaving.set())).run()
+            run = await HopRun(swarm, client, 1, once(12, lambda node: node.leaving.set())).run()
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.done.failovers == 0
 
@@ -138,7 +124,7 @@ async def test_one_after_the_other_dies_and_every_time_the_next_is_ready(
                 swarm.kill(node)
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, act).run(48)
+            run = await HopRun(swarm, client, 1, act).run(48)
     assert run.tokens == greedy(tiny, PROMPT, 48)
     assert run.done.failovers == 3
     assert run.stall_s < LOOP_S
@@ -152,8 +138,8 @@ async def test_a_last_hop_that_stood_by_knows_the_tokens_that_sampling_needs(
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
             nothing: Act = lambda count, node: None  # noqa: E731
-            undisturbed = await Run(swarm, client, 2, nothing).run(sampling=sampling)
-            run = await Run(swarm, client, 2, once(12, swarm.kill)).run(sampling=sampling)
+            undisturbed = await HopRun(swarm, client, 2, nothing).run(sampling=sampling)
+            run = await HopRun(swarm, client, 2, once(12, swarm.kill)).run(sampling=sampling)
     assert run.tokens == undisturbed.tokens
     assert run.done.failovers == 1
 
@@ -171,7 +157,7 @@ async def test_a_standby_that_dies_is_replaced_and_not_missed(tiny: Path, cache:
                 swarm.kill(hop)
 
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, act).run(48)
+            run = await HopRun(swarm, client, 1, act).run(48)
     assert run.tokens == greedy(tiny, PROMPT, 48)
     assert run.stall_s < LOOP_S
 
@@ -184,7 +170,7 @@ async def test_journals_that_have_forgotten_are_made_anew_from_further_up(
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=few) as swarm:
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
-            run = await Run(swarm, client, hop, once(20, swarm.kill)).run()
+            run = await HopRun(swarm, client, hop, once(20, swarm.kill)).run()
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.done.failovers >= 1
 
@@ -196,7 +182,7 @@ async def test_without_standbys_a_replacement_is_ready_for_its_journal(
     async with LocalSwarm(tiny, cache=cache, latency_s=LATENCY_S, config=alone) as swarm:
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
-            run = await Run(swarm, client, 1, once(20, swarm.kill)).run()
+            run = await HopRun(swarm, client, 1, once(20, swarm.kill)).run()
     assert run.tokens == greedy(tiny, PROMPT, NUM_TOKENS)
     assert run.stall_s <= LATENCY_S + 8 * LATENCY_S, "detection and 4 round trips"
 
@@ -206,7 +192,7 @@ async def test_a_session_that_ends_frees_its_standbys(tiny: Path, cache: Path) -
         await swarm.start(*PAIRS)
         async with swarm.client() as client:
             nothing: Act = lambda count, node: None  # noqa: E731
-            await Run(swarm, client, 0, nothing).run()
+            await HopRun(swarm, client, 0, nothing).run()
             await asyncio.sleep(1.0)
             opened = [sum(node.open_hops.values()) for node in swarm.nodes]
     assert opened == [0] * 6
