@@ -129,10 +129,10 @@ class SwarmRouter:
         now = asyncio.get_running_loop().time()
         if (peer, is_handed) in self._predicted:
             link, predicted_s = self._predicted[peer, is_handed]
-            own_s = step_s - self._way_s(peer) + self._way_s(link[0])  # what was heard came here
+            own_s = step_s + self._here_s(link)
             self._experience.took(link, own_s - predicted_s, now)
         if is_handed:  # as if we had sent it: it is compared with its other steps
-            step_s += self._way_s(peer)
+            step_s += (self._measured_rtt_s(peer) or 0.0) / 2.0
         self._experience.reputation.measured(peer, step_s, now)
 
     def blame(self, error: PeerError) -> None:
@@ -224,9 +224,15 @@ class SwarmRouter:
             held=self._held,
         )
 
-    def _way_s(self, peer: PeerId | None) -> float:
-        """From a peer to here, or from here; 0 where that is not known."""
-        return (self._measured_rtt_s(peer) or 0.0) / 2.0 if peer is not None else 0.0
+    def _here_s(self, link: Link) -> float:
+        """The way here from its first end, less that from its second; 0 where they are not known.
+
+        A step is measured from when we heard of the one to when we hear of the other.
+        """
+        before, peer = link
+        first_s = 0.0 if before is None else self._measured_rtt_s(before)
+        second_s = self._measured_rtt_s(peer)
+        return 0.0 if first_s is None or second_s is None else (first_s - second_s) / 2.0
 
     def _measured_rtt_s(self, peer: PeerId) -> float | None:
         link = self._links.get(peer, CONTROL)
