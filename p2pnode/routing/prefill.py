@@ -23,7 +23,7 @@ from p2pnode.types import DTYPE_BYTES, Announcement, Chain, SwarmView
 CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 MIN_MEASURED_TOKENS = 16
 """Times of shorter steps do not tell what a chunk takes."""
-NEARLY = 1.05
+NEARLY = 1.1
 """So many times the best chunk's time is as good."""
 USUAL_UP_BYTES_PER_S = 20e6 / 8
 """The uplink of a volunteer who has not told it."""
