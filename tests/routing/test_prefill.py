@@ -72,7 +72,7 @@ def test_rates_that_nobody_has_give_a_chunk_all_the_same(rate: float) -> None:
 
 def test_what_health_tells_counts_before_what_was_announced() -> None:
     peers = [announced(name, part, **RATES) for name, part in (("a", "0-3"), ("b", "4-8"))]
-    told = {"step_times": tuple(steady(0.2, 0.001))}
+    told = {"step_times": tuple(steady(0.4, 0.001))}
     known, unknown = view(*peers, a=told, b=told), view(*peers)
     by_health = chunk_tokens(known, chain_of(known), 1024, 1024)
     by_announcement = chunk_tokens(unknown, chain_of(unknown), 1024, 1024)
