@@ -46,6 +46,8 @@ class Killed:
     layers: LayerRange
     num_tokens: int
     """Tokens of the answer so far."""
+    chain: Chain
+    """The one that lost it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +128,6 @@ class _Course:
     """What has happened in the story so far."""
 
     chains: list[Chain] = field(default_factory=list)
-    before: Chain | None = None
-    """The chain that lost a node by our hand."""
     came_at: list[float] = field(default_factory=list)
     killed: Killed | None = None
     text: str = ""
@@ -165,15 +165,15 @@ async def _tell(
 
 
 def _kill(course: _Course, nodes: NodeProcesses) -> Killed:
-    course.before = course.chains[-1]
-    hop = course.before.hops[1]
+    chain = course.chains[-1]
+    hop = chain.hops[1]
     nodes.of(hop.peer).kill()
-    return Killed(hop.peer, hop.layers, len(course.came_at))
+    return Killed(hop.peer, hop.layers, len(course.came_at), chain)
 
 
 async def _judge(client: Client, done: Done, course: _Course, cache: Path) -> Story:
     """Compare with the model in one piece, run by transformers in this process."""
-    if course.killed is None or course.before is None:
+    if course.killed is None:
         raise LocalError(f"the story ended after {len(done.token_ids)} tokens, before the death")
     loop = asyncio.get_running_loop()
     expected = await loop.run_in_executor(None, _unsplit, client, cache)
@@ -184,7 +184,7 @@ async def _judge(client: Client, done: Done, course: _Course, cache: Path) -> St
         killed=course.killed,
         stall_s=gaps_s[course.killed.num_tokens - 1],
         token_s=median(gaps_s),
-        chain_before=course.before,
+        chain_before=course.killed.chain,
         chain_after=course.chains[-1],
     )
 

@@ -38,8 +38,9 @@ def test_a_node_dies_in_mid_sentence_and_the_story_goes_on_unchanged(place: Path
     result = events[-1]
     assert result["event"] == "result"
     assert result["identical"] is True
-    # One is its death. Where other work holds nodes up, some give way to their standby before that.
-    assert result["failovers"] == sum(e["event"] == "chain" for e in events) - 1 >= 1
+    # One is its death. Where other work holds nodes up, some give way to their standby besides;
+    # of several between two tokens only the last chain is told.
+    assert result["failovers"] >= sum(e["event"] == "chain" for e in events) - 1 >= 1
     assert result["stall_s"] > 0
     assert result["tokens_per_s"] > 0
     before = [hop["peer"] for hop in result["chain_before"]]
